@@ -6,6 +6,7 @@ every expected bar, printed or not. Nothing here reads the clock of the machine;
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any
 
@@ -36,10 +37,10 @@ def to_bar(bar: str) -> pd.Timedelta:
 
     Raises ConfigError for a length that is not positive, is longer than a day, or does not divide a day.
     """
-    try:
-        length = pd.Timedelta(bar)
-    except ValueError as err:
-        raise ConfigError(f"bar: {bar!r} is not a length of time. Write for example '1h', '30min' or '1d'.") from err
+    match = re.fullmatch(r"(\d{1,4})(min|h|d)", bar)
+    if match is None:
+        raise ConfigError(f"bar: {bar!r} is not a length of time. Write for example '1h', '30min' or '1d'.")
+    length = int(match[1]) * {"min": pd.Timedelta(minutes=1), "h": pd.Timedelta(hours=1), "d": DAY}[match[2]]
     if not pd.Timedelta(0) < length <= DAY or DAY % length != pd.Timedelta(0):
         raise ConfigError(f"bar: {bar!r} must be above 0, at most '1d', and divide a day, as '1h' and '15min' do.")
     return length
@@ -101,9 +102,8 @@ def _exchange_bars(
     steps = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     opens = pd.DatetimeIndex(part["open"].repeat(counts)) + pd.TimedeltaIndex(steps * length)
     ends = pd.DatetimeIndex(part["close"].repeat(counts))
-    closes = ends if length == DAY else pd.DatetimeIndex(np.minimum(to_integers(opens + length), to_integers(ends)))
-    if closes.tz is None:
-        closes = pd.DatetimeIndex(closes.to_numpy().astype("datetime64[us]")).tz_localize("UTC")
+    closes = pd.to_datetime(np.minimum(to_integers(opens + length), to_integers(ends)), unit="us", utc=True)
+    closes = ends if length == DAY else closes
     sessions = part.index.repeat(counts).strftime("%Y-%m-%d")
     wanted = (opens >= first) & (opens < last)
     return opens[wanted].as_unit("us"), closes[wanted].as_unit("us"), sessions[wanted]
@@ -118,7 +118,7 @@ def _schedule(market: str, first: pd.Timestamp, last: pd.Timestamp) -> pd.DataFr
     low = (first - 14 * DAY).tz_localize(None).normalize()
     high = (last + 14 * DAY).tz_localize(None).normalize()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Series.values returning an ndarray", category=Pandas4Warning)
+        warnings.simplefilter("ignore", Pandas4Warning)  # the calendar library still uses what pandas 4 drops
         try:
             calendar = exchange_calendars.get_calendar(market, start=low, end=high)
         except exchange_calendars.errors.InvalidCalendarName as err:

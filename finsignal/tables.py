@@ -74,7 +74,8 @@ class Table:
                 continue
             missing = frame[column].isna().to_numpy()
             if missing.any():
-                raise TableError(f"{self.name}.{column}: row {int(missing.argmax())} is empty; every row needs a value.")
+                row = int(missing.argmax())
+                raise TableError(f"{self.name}.{column}: row {row} is empty; every row needs a value.")
         self._check_key(frame)
         if self.rule is not None:
             self.rule(frame, self.name)
@@ -91,9 +92,8 @@ class Table:
         key = list(self.key)
         repeated = frame.duplicated(key).to_numpy()
         if repeated.any():
-            raise TableError(
-                f"{self.name}: {int(repeated.sum())} rows repeat the key {self.key}, first at row {int(repeated.argmax())}."
-            )
+            count, row = int(repeated.sum()), int(repeated.argmax())
+            raise TableError(f"{self.name}: {count} rows repeat the key {self.key}, first at row {row}.")
         if not isinstance(frame.index, pd.RangeIndex) or frame.index.start != 0 or frame.index.step != 1:
             raise TableError(f"{self.name}: expected a plain RangeIndex; use reset_index(drop=True).")
         if not _is_sorted(frame, key):
