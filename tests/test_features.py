@@ -1,0 +1,509 @@
+"""What features are: hand-worked values, vectorbt's indicators, and nothing from the future or the far past."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from finsignal.errors import ConfigError, TableError
+from finsignal.features import (
+    LOOKBACK,
+    SENTIMENT_FEATURES,
+    aggregate_sentiment,
+    make_price_features,
+    sentiment_lookback,
+    texts_behind,
+)
+from finsignal.tables import BARS, FEATURES, INSTANT, NEWS, PRICES, SENTIMENT
+
+HOUR, MINUTE = pd.Timedelta(hours=1), pd.Timedelta(minutes=1)
+START = pd.Timestamp("2024-03-04", tz="UTC")
+PLAIN = {"half_life": 2.0, "max_age": 4, "min_relevance": 0.0, "source_weights": {}}
+
+
+def make_grid(opens: pd.DatetimeIndex | int) -> pd.DataFrame:
+    """Hourly bars that decide a minute before they open."""
+    if isinstance(opens, int):
+        opens = pd.date_range(START, periods=opens, freq="1h")
+    return BARS.to_table(
+        pd.DataFrame(
+            {"open_time": opens, "close_time": opens + HOUR, "time": opens - MINUTE, "session": opens.strftime("%F")}
+        )
+    )
+
+
+def make_prices(close: dict[str, np.ndarray], volume: dict[str, np.ndarray] | None = None) -> pd.DataFrame:
+    """One price row at each hour from START, all four prices equal."""
+    parts = []
+    for symbol, values in close.items():
+        opens = pd.date_range(START, periods=len(values), freq="1h")
+        part = pd.DataFrame({"open_time": opens, "time": opens + HOUR, "symbol": symbol})
+        for column in ("open", "high", "low", "close"):
+            part[column] = np.asarray(values, dtype=float)
+        part["volume"] = np.ones(len(values)) if volume is None else volume[symbol]
+        parts.append(part)
+    return PRICES.to_table(pd.concat(parts))
+
+
+def make_texts(rows: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """News and sentiment of rows with `at` (hours after START) and `p`; the rest has defaults."""
+    full = [
+        {"id": f"t{n:04d}", "symbol": "A", "relevance": 1.0, "source": "wire", "story": f"s{n}"} | row
+        for n, row in enumerate(rows)
+    ]
+    frame = pd.DataFrame(full)
+    at = pd.Series([START + pd.Timedelta(hours=h) for h in frame["at"]], dtype=INSTANT)
+    news = NEWS.to_table(
+        pd.DataFrame(
+            {
+                "article_id": frame["id"],
+                "published": at - MINUTE,
+                "first_seen": pd.Series(pd.NaT, index=at.index, dtype=INSTANT),
+                "recorded": pd.Series(pd.NaT, index=at.index, dtype=INSTANT),
+                "time": at,
+                "title": "title",
+                "text": "text",
+                "source": frame["source"],
+                "url": "",
+                "story": frame["story"],
+                "symbol": frame["symbol"],
+                "relevance": frame["relevance"],
+            }
+        )
+    )
+    p = np.array(frame["p"].tolist(), dtype=float)
+    sentiment = SENTIMENT.to_table(
+        pd.DataFrame(
+            {
+                "article_id": frame["id"],
+                "time": at,
+                "symbol": frame["symbol"],
+                "p_negative": p[:, 0],
+                "p_neutral": p[:, 1],
+                "p_positive": p[:, 2],
+                "model": "fake",
+            }
+        )
+    )
+    return news, sentiment
+
+
+def random_close(seed: int, size: int) -> np.ndarray:
+    return 100 * np.exp(np.random.default_rng(seed).normal(0, 0.01, size).cumsum())
+
+
+def random_texts(seed: int, size: int, hours: int, symbols: tuple[str, ...] = ("A", "B")) -> list[dict]:
+    rng = np.random.default_rng(seed)
+    return [
+        {
+            "at": float(rng.uniform(-2, hours)),
+            "p": rng.dirichlet([1, 1, 1]),
+            "symbol": str(rng.choice(symbols)),
+            "relevance": float(rng.uniform(0, 1)),
+            "source": str(rng.choice(["wire", "blog"])),
+            "story": f"s{rng.integers(size // 2)}",
+        }
+        for _ in range(size)
+    ]
+
+
+def of(features: pd.DataFrame, column: str, symbol: str = "A") -> np.ndarray:
+    return features.loc[features["symbol"] == symbol, column].to_numpy()
+
+
+# --- price features: values ------------------------------------------------------------------------------------------
+
+
+def test_returns_by_hand_and_one_bar_late() -> None:
+    # Closes 100, 110, 99 of the bars 00, 01, 02. The decision at 00:59 has seen none of them, for bar 00 closes at
+    # 01:00; the one at 01:59 has seen only the first; at 02:59 110/100 - 1 = 0.1; at 03:59 99/110 - 1 = -0.1.
+    out = make_price_features(make_prices({"A": [100, 110, 99]}), make_grid(5), ["A"], max_age=10)
+    np.testing.assert_allclose(of(out, "ret_1"), [np.nan, np.nan, np.nan, 0.1, -0.1], rtol=1e-12)
+
+
+def test_returns_over_5_and_20_rows_by_hand() -> None:
+    close = np.ones(21)
+    close[[0, 15, 20]] = 50.0, 80.0, 100.0  # 100/80 - 1 = 0.25 over 5 rows; 100/50 - 1 = 1 over 20
+    out = make_price_features(make_prices({"A": close}), make_grid(23), ["A"], max_age=10)
+    assert of(out, "ret_5")[22] == 0.25
+    assert of(out, "ret_20")[22] == 1.0
+    assert np.isnan(of(out, "ret_20")[21])  # 20 rows are one too few
+
+
+def test_volatility_by_hand() -> None:
+    # Returns +0.1 and -0.1 ten times each: mean 0, squares 20 * 0.01 = 0.2, sqrt(0.2 / 19) = 0.102598.
+    close = 100 * np.cumprod(np.r_[1.0, np.tile([1.1, 0.9], 10)])
+    out = make_price_features(make_prices({"A": close}), make_grid(23), ["A"], max_age=10)
+    assert of(out, "vol_20")[22] == pytest.approx(0.102598, abs=1e-6)
+
+
+def test_volume_ratio_by_hand() -> None:
+    # Twenty rows of mean volume (10 * 1 + 10 * 3) / 20 = 2, then 5: the ratio is 5 / 2, for no row is in its own mean.
+    volume = np.r_[np.tile([1.0, 3.0], 10), 5.0]
+    out = make_price_features(make_prices({"A": np.ones(21)}, {"A": volume}), make_grid(23), ["A"], max_age=10)
+    assert of(out, "volume_ratio_20")[22] == 2.5
+
+
+def test_rsi_equals_the_published_first_value() -> None:
+    # StockCharts ChartSchool, "Relative Strength Index (RSI)", the worked table of QQQQ: average gain 0.24, average
+    # loss 0.10 over the first 14 changes, RSI 70.53.
+    close = [
+        *(44.3389, 44.0902, 44.1497, 43.6124, 44.3278, 44.8264, 45.0955, 45.4245),
+        *(45.8433, 46.0826, 45.8931, 46.0328, 45.6140, 46.2820, 46.2820),
+    ]
+    out = make_price_features(make_prices({"A": close}), make_grid(17), ["A"], max_age=10)
+    assert of(out, "rsi_14")[16] == pytest.approx(70.53, abs=0.005)
+
+
+def test_prices_that_never_move_have_no_rsi_and_no_volatility() -> None:
+    out = make_price_features(make_prices({"A": np.full(25, 7.0)}), make_grid(26), ["A"], max_age=10)
+    assert np.isnan(of(out, "rsi_14")).all()  # up and down are both 0: 0 / 0 is not known, as vectorbt has it
+    assert of(out, "vol_20")[25] == 0.0
+
+
+def test_a_volume_of_nothing_has_no_ratio() -> None:
+    out = make_price_features(make_prices({"A": np.ones(22)}, {"A": np.zeros(22)}), make_grid(23), ["A"], max_age=10)
+    assert np.isnan(of(out, "volume_ratio_20")).all()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_price_features_equal_the_indicators_of_vectorbt() -> None:
+    vbt = pytest.importorskip("vectorbt", reason="needs the extra finsignal[backtest]")
+    close = pd.Series(random_close(1, 300))
+    volume = pd.Series(np.random.default_rng(2).uniform(1, 9, 300))
+    returns = close.pct_change()
+    expected = {
+        "ret_1": close.vbt.pct_change(1),
+        "ret_5": close.vbt.pct_change(5),
+        "ret_20": close.vbt.pct_change(20),
+        "vol_20": returns.vbt.rolling_std(20, ddof=1),
+        "volume_ratio_20": volume / vbt.MA.run(volume, 20).ma.shift(1).to_numpy(),
+        "rsi_14": vbt.RSI.run(close, 14, ewm=False).rsi,
+    }
+    out = make_price_features(
+        make_prices({"A": close.to_numpy()}, {"A": volume.to_numpy()}), make_grid(301), ["A"], max_age=10
+    )
+    for name in LOOKBACK:  # the row of bar n is known to the decision before bar n + 2, and the newest at the end
+        np.testing.assert_allclose(of(out, name)[2:], expected[name].to_numpy()[:299], rtol=1e-9, err_msg=name)
+
+
+# --- price features: time --------------------------------------------------------------------------------------------
+
+
+def test_a_row_serves_max_age_bars_and_then_nothing_is_known() -> None:
+    # The row of bar 01 is known at 02:00, first to the decision at 02:59 before bar 03. Two bars more, then NaN.
+    out = make_price_features(make_prices({"A": [1, 2]}), make_grid(8), ["A"], max_age=2)
+    np.testing.assert_array_equal(of(out, "ret_1"), [np.nan, np.nan, np.nan, 1, 1, 1, np.nan, np.nan])
+
+
+def test_the_night_and_the_weekend_age_nothing() -> None:
+    # Last bar on Friday at 20:00, next on Monday at 14:00: one grid bar apart.
+    opens = pd.DatetimeIndex(["2024-03-08 19:00", "2024-03-08 20:00", "2024-03-11 14:00"], tz="UTC")
+    grid = make_grid(opens)
+    prices = make_prices({"A": [1, 2]}).assign(open_time=grid["open_time"][:2], time=grid["close_time"][:2])
+    assert of(make_price_features(prices, grid, ["A"], max_age=0), "ret_1")[2] == 1.0
+    news, sentiment = make_texts([{"at": 0, "p": [0, 0, 1]}])
+    friday = pd.Series([pd.Timestamp("2024-03-08 20:30", tz="UTC")], dtype=INSTANT)
+    out = aggregate_sentiment(news.assign(time=friday), sentiment.assign(time=friday), grid, ["A"], **PLAIN)
+    np.testing.assert_array_equal(of(out, "sent_count"), [0, 0, 1])
+
+
+def truncated_equals(function, table: pd.DataFrame, noise, cut: pd.Timestamp) -> bool:
+    """Whether rows decided by `cut` are the same bits with the future cut off, and with it replaced by noise."""
+    full = function(table)
+    past = full[full["time"] <= cut].reset_index(drop=True)
+    for changed in (table[table["time"] <= cut].reset_index(drop=True), noise(table, table["time"] > cut)):
+        again = function(changed)
+        if not past.equals(again[again["time"] <= cut].reset_index(drop=True)):
+            return False
+    return True
+
+
+def other_prices(prices: pd.DataFrame, where: pd.Series) -> pd.DataFrame:
+    out = prices.copy()
+    scale = np.random.default_rng(9).uniform(0.5, 2, len(out))
+    for column in ("open", "high", "low", "close", "volume"):
+        out.loc[where, column] = out.loc[where, column] * scale[where.to_numpy()]
+    return out.assign(high=out[["open", "high", "close"]].max(axis=1), low=out[["open", "low", "close"]].min(axis=1))
+
+
+@pytest.mark.parametrize("hour", [0, 1, 30, 31, 59])
+def test_price_features_do_not_see_the_future(hour: int) -> None:
+    prices = make_prices({"A": random_close(1, 60), "B": random_close(2, 60)})
+    grid = make_grid(62)
+
+    def function(table: pd.DataFrame) -> pd.DataFrame:
+        return make_price_features(table, grid, ["A", "B"], max_age=3)
+
+    assert truncated_equals(function, prices, other_prices, START + hour * HOUR)
+
+
+def test_the_truncation_check_sees_a_global_z_score() -> None:
+    prices = make_prices({"A": random_close(1, 60)})
+    grid = make_grid(62)
+
+    def leaking(table: pd.DataFrame) -> pd.DataFrame:
+        out = make_price_features(table, grid, ["A"], max_age=3)
+        return out.assign(ret_1=(out["ret_1"] - out["ret_1"].mean()) / out["ret_1"].std())
+
+    assert not truncated_equals(leaking, prices, other_prices, START + 30 * HOUR)
+
+
+@pytest.mark.parametrize("name", list(LOOKBACK))
+def test_a_price_feature_needs_its_lookback_and_no_row_more(name: str) -> None:
+    close = {"A": random_close(3, 60)}
+    volume = {"A": np.random.default_rng(4).uniform(1, 9, 60)}
+    prices, grid = make_prices(close, volume), make_grid(62)
+    full = of(make_price_features(prices, grid, ["A"], max_age=5), name)[61]
+    enough = prices.tail(LOOKBACK[name]).reset_index(drop=True)
+    assert of(make_price_features(enough, grid.tail(7).reset_index(drop=True), ["A"], max_age=5), name)[-1] == full
+    too_few = enough.tail(LOOKBACK[name] - 1).reset_index(drop=True)
+    assert np.isnan(of(make_price_features(too_few, grid, ["A"], max_age=5), name)[-1])
+
+
+def test_symbols_do_not_touch_in_prices() -> None:
+    prices = make_prices({"A": random_close(1, 60), "B": random_close(2, 40), "C": random_close(3, 60)})
+    grid = make_grid(61)
+    together = make_price_features(prices, grid, ["C", "B", "A"], max_age=3)
+    for symbol in ("A", "B", "C"):
+        alone = make_price_features(
+            prices[prices["symbol"] == symbol].reset_index(drop=True), grid, [symbol], max_age=3
+        )
+        assert alone.equals(together[together["symbol"] == symbol].reset_index(drop=True))
+
+
+def test_a_symbol_without_prices_has_rows_that_know_nothing() -> None:
+    out = make_price_features(make_prices({"A": [1, 2]}), make_grid(4), ["A", "Z"], max_age=3)
+    assert list(out["symbol"]) == ["A"] * 4 + ["Z"] * 4
+    assert np.isnan(of(out, "ret_1", "Z")).all()
+
+
+def test_a_row_known_before_the_grid_began_has_no_age_and_does_not_count() -> None:
+    prices = make_prices({"A": random_close(1, 30)})
+    late = make_grid(32).tail(5).reset_index(drop=True)
+    out = make_price_features(prices, late, ["A"], max_age=50)
+    assert np.isnan(of(out, "ret_1")[0])
+    assert not np.isnan(of(out, "ret_1")[1:]).any()
+
+
+# --- sentiment: values -----------------------------------------------------------------------------------------------
+
+
+def test_two_texts_by_hand() -> None:
+    # At the decision 02:59: a text known at 00:30 (first decision 00:59, bar 1; age 2 at bar 3) and one known at 02:10
+    # (bar 3, age 0). Half-life 2, so the first has 0.5 of its weight.
+    # w1 = 0.5 * relevance 0.8 * source 0.5 * confidence 0.6 = 0.12; w2 = 1 * 1 * 1 * 0.7 = 0.7; together 0.82.
+    # P_positive = (0.12 * 0.6 + 0.7 * 0.1) / 0.82 = 0.142 / 0.82; P_negative = (0.12 * 0.1 + 0.7 * 0.7) / 0.82
+    # = 0.502 / 0.82; P_neutral = (0.12 * 0.3 + 0.7 * 0.2) / 0.82 = 0.176 / 0.82.
+    news, sentiment = make_texts(
+        [
+            {"at": 0.5, "p": [0.1, 0.3, 0.6], "relevance": 0.8, "source": "blog"},
+            {"at": 13 / 6, "p": [0.7, 0.2, 0.1]},
+        ]
+    )
+    options = PLAIN | {"source_weights": {"blog": 0.5}}
+    out = aggregate_sentiment(news, sentiment, make_grid(5), ["A"], **options).iloc[3]
+    assert out["sent_positive"] == pytest.approx(0.142 / 0.82, rel=1e-12)
+    assert out["sent_negative"] == pytest.approx(0.502 / 0.82, rel=1e-12)
+    assert out["sent_neutral"] == pytest.approx(0.176 / 0.82, rel=1e-12)
+    assert out["sent_score"] == pytest.approx(-0.36 / 0.82, rel=1e-12)
+    assert out["sent_confidence"] == pytest.approx(0.502 / 0.82, rel=1e-12)
+    assert out["sent_count"] == 2.0
+    behind = texts_behind(news, sentiment, make_grid(5), "A", 3, **options)
+    assert list(behind["age"]) == [2, 0]
+    np.testing.assert_allclose(behind["share"], [0.12 / 0.82, 0.7 / 0.82], rtol=1e-12)
+
+
+def test_a_text_counts_from_the_decision_at_which_it_is_known_for_max_age_bars() -> None:
+    # Known at 01:59, the very decision before bar 2: it counts at bars 2, 3 and 4. One microsecond later: from bar 3.
+    at = 1 + 59 / 60
+    news, sentiment = make_texts([{"at": at, "p": [0, 0, 1]}])
+    out = aggregate_sentiment(news, sentiment, make_grid(7), ["A"], **(PLAIN | {"max_age": 2}))
+    np.testing.assert_array_equal(of(out, "sent_count"), [0, 0, 1, 1, 1, 0, 0])
+    np.testing.assert_array_equal(of(out, "sent_score"), [np.nan, np.nan, 1, 1, 1, np.nan, np.nan])
+    later = pd.Series(news["time"] + pd.Timedelta(microseconds=1), dtype=INSTANT)
+    out = aggregate_sentiment(news.assign(time=later), sentiment, make_grid(7), ["A"], **(PLAIN | {"max_age": 2}))
+    np.testing.assert_array_equal(of(out, "sent_count"), [0, 0, 0, 1, 1, 1, 0])
+
+
+def test_a_text_scored_late_is_known_late() -> None:
+    news, sentiment = make_texts([{"at": 0.5, "p": [0, 0, 1]}])
+    late = pd.Series(sentiment["time"] + 2 * HOUR, dtype=INSTANT)
+    out = aggregate_sentiment(news, sentiment.assign(time=late), make_grid(5), ["A"], **PLAIN)
+    np.testing.assert_array_equal(of(out, "sent_count"), [0, 0, 0, 1, 1])
+
+
+def test_a_story_counts_once_and_its_first_text_speaks() -> None:
+    news, sentiment = make_texts(
+        [
+            {"at": 0.5, "p": [0, 0, 1], "story": "same"},
+            {"at": 1.5, "p": [1, 0, 0], "story": "same"},
+            {"at": 1.6, "p": [1, 0, 0], "story": "same", "symbol": "B"},
+        ]
+    )
+    out = aggregate_sentiment(news, sentiment, make_grid(4), ["A", "B"], **PLAIN)
+    np.testing.assert_array_equal(of(out, "sent_score"), [np.nan, 1, 1, 1])
+    np.testing.assert_array_equal(of(out, "sent_count"), [0, 1, 1, 1])
+    np.testing.assert_array_equal(of(out, "sent_count", "B"), [0, 0, 1, 1])  # another symbol's story is its own
+
+
+def test_a_hidden_repeat_hides_the_next_until_the_story_rests_longer_than_max_age() -> None:
+    # max_age 2; first bars 1, 3, 5, 8. Text 2 is 2 bars after text 1: hidden. Text 3 is 4 bars after text 1 but 2 after
+    # the hidden one: hidden. Text 4 is 3 bars after text 3: news again.
+    rows = [{"at": h, "p": [0, 0, 1], "story": "same"} for h in (0.5, 2.5, 4.5, 7.5)]
+    out = aggregate_sentiment(*make_texts(rows), make_grid(10), ["A"], **(PLAIN | {"max_age": 2}))
+    np.testing.assert_array_equal(of(out, "sent_count"), [0, 1, 1, 1, 0, 0, 0, 0, 1, 1])
+
+
+def test_a_repeat_is_recognised_only_from_earlier_texts() -> None:
+    first = {"at": 0.5, "p": [0, 0, 1], "story": "same"}
+    again = {"at": 2.5, "p": [1, 0, 0], "story": "same"}
+    alone = aggregate_sentiment(*make_texts([first]), make_grid(6), ["A"], **PLAIN)
+    both = aggregate_sentiment(*make_texts([first, again]), make_grid(6), ["A"], **PLAIN)
+    assert both.equals(alone)
+
+
+def test_texts_without_a_story_are_not_repeats_of_each_other() -> None:
+    rows = [{"at": 0.5, "p": [0, 0, 1], "story": ""}, {"at": 0.6, "p": [0, 0, 1], "story": ""}]
+    assert of(aggregate_sentiment(*make_texts(rows), make_grid(2), ["A"], **PLAIN), "sent_count")[1] == 2.0
+
+
+def test_what_does_not_count_is_as_if_it_did_not_exist() -> None:
+    # An irrelevant text, one of a source of weight 0 and one without scores stand before a good one of the same story.
+    rows = [
+        {"at": 0.1, "p": [1, 0, 0], "relevance": 0.2, "story": "same"},
+        {"at": 0.2, "p": [1, 0, 0], "source": "blog", "story": "same"},
+        {"at": 0.3, "p": [1, 0, 0], "story": "same"},
+        {"at": 0.4, "p": [0, 0, 1], "story": "same"},
+    ]
+    news, sentiment = make_texts(rows)
+    scored = sentiment.drop(index=2).reset_index(drop=True)
+    options = PLAIN | {"min_relevance": 0.5, "source_weights": {"blog": 0.0}}
+    out = aggregate_sentiment(news, scored, make_grid(3), ["A"], **options)
+    np.testing.assert_array_equal(of(out, "sent_score"), [np.nan, 1, 1])
+    np.testing.assert_array_equal(of(out, "sent_count"), [0, 1, 1])
+
+
+def test_no_texts_at_all() -> None:
+    out = aggregate_sentiment(NEWS.empty(), SENTIMENT.empty(), make_grid(3), ["A"], **PLAIN)
+    np.testing.assert_array_equal(of(out, "sent_count"), [0, 0, 0])
+    assert out[["sent_score", "sent_confidence", "sent_positive"]].isna().all(axis=None)
+    assert texts_behind(NEWS.empty(), SENTIMENT.empty(), make_grid(3), "A", 1, **PLAIN).empty
+
+
+def test_a_text_known_before_the_grid_began_does_not_count() -> None:
+    rows = [{"at": -5, "p": [0, 0, 1]}, {"at": -1 / 60, "p": [0, 0, 1]}]  # the second at the first decision itself
+    out = aggregate_sentiment(*make_texts(rows), make_grid(3), ["A"], **PLAIN)
+    np.testing.assert_array_equal(of(out, "sent_count"), [1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"half_life": 0.0}, "half_life"),
+        ({"half_life": float("nan")}, "half_life"),
+        ({"max_age": -1}, "max_age"),
+        ({"half_life": 0.001}, "half-lives"),
+        ({"min_relevance": 1.5}, "min_relevance"),
+        ({"source_weights": {"blog": -1.0}}, "blog"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(change: dict, words: str) -> None:
+    news, sentiment = make_texts([{"at": 0.5, "p": [0, 0, 1]}])
+    with pytest.raises(ConfigError, match=words):
+        aggregate_sentiment(news, sentiment, make_grid(2), ["A"], **(PLAIN | change))
+
+
+def test_a_text_scored_by_two_models_is_refused() -> None:
+    news, sentiment = make_texts([{"at": 0.5, "p": [0, 0, 1]}])
+    later = sentiment.assign(time=pd.Series(sentiment["time"] + HOUR, dtype=INSTANT), model="other")
+    with pytest.raises(TableError, match="t0000 is scored more than once for A"):
+        aggregate_sentiment(news, SENTIMENT.to_table(pd.concat([sentiment, later])), make_grid(2), ["A"], **PLAIN)
+
+
+# --- sentiment: time -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hour", [0, 9, 20, 39])
+def test_sentiment_does_not_see_the_future(hour: int) -> None:
+    news, sentiment = make_texts(random_texts(5, 80, 40))
+    both = news.merge(sentiment[["article_id", "symbol", "p_negative", "p_neutral", "p_positive", "model"]])
+    grid = make_grid(42)
+
+    def function(table: pd.DataFrame) -> pd.DataFrame:
+        return aggregate_sentiment(table[list(NEWS.columns)], table[list(SENTIMENT.columns)], grid, ["A", "B"], **PLAIN)
+
+    def other_texts(table: pd.DataFrame, where: pd.Series) -> pd.DataFrame:
+        out = table.copy()
+        out.loc[where, ["p_negative", "p_neutral", "p_positive"]] = [1.0, 0.0, 0.0]
+        out.loc[where, "story"] = "s1"
+        return out
+
+    assert truncated_equals(function, both, other_texts, START + hour * HOUR)
+
+
+def test_sentiment_needs_its_lookback_and_no_bar_more() -> None:
+    # One story in every bar: whether the text of bar k - max_age counts hangs on the one max_age bars before it.
+    rows = random_texts(6, 300, 60, ("A",))
+    news, sentiment = make_texts(rows)
+    options = PLAIN | {"max_age": 5}
+    grid = make_grid(60)
+    full = aggregate_sentiment(news, sentiment, grid, ["A"], **options)
+    for position in range(sentiment_lookback(5), 60):
+        start = position - sentiment_lookback(5)
+        cut_grid = grid.iloc[start:].reset_index(drop=True)
+        cut_news = news[news["time"] > grid["time"][start]].reset_index(drop=True)
+        again = aggregate_sentiment(cut_news, sentiment, cut_grid, ["A"], **options)
+        assert again.iloc[position - start, 3:].equals(full.iloc[position, 3:])
+
+
+def test_symbols_do_not_touch_in_sentiment() -> None:
+    news, sentiment = make_texts(random_texts(7, 100, 40))
+    together = aggregate_sentiment(news, sentiment, make_grid(41), ["B", "A"], **PLAIN)
+    for symbol in ("A", "B"):
+        alone = aggregate_sentiment(news, sentiment, make_grid(41), [symbol], **PLAIN)
+        assert alone.equals(together[together["symbol"] == symbol].reset_index(drop=True))
+
+
+def plain_loop(news: pd.DataFrame, sentiment: pd.DataFrame, bars: pd.DataFrame, position: int) -> dict[str, float]:
+    """The rule once more, text by text, for symbol A and the options PLAIN."""
+    scored = news.merge(sentiment.drop(columns=["time", "model"]), on=["article_id", "symbol"])
+    scored = scored[scored["symbol"] == "A"].sort_values(["time", "article_id"])
+    decisions = list(bars["time"])
+    last_seen: dict[str, int] = {}
+    sums, weights, count = np.zeros(3), 0.0, 0
+    for text in scored.to_dict("records"):
+        if text["time"] < decisions[0] or text["time"] > decisions[position]:
+            continue
+        first = next(n for n, decision in enumerate(decisions) if decision >= text["time"])
+        repeat = text["story"] in last_seen and first - last_seen[text["story"]] <= PLAIN["max_age"]
+        last_seen[text["story"]] = first
+        if repeat or position - first > PLAIN["max_age"]:
+            continue
+        p = np.array([text["p_negative"], text["p_neutral"], text["p_positive"]])
+        weight = 0.5 ** ((position - first) / PLAIN["half_life"]) * text["relevance"] * p.max()
+        sums, weights, count = sums + weight * p, weights + weight, count + 1
+    share = sums / weights if count else np.full(3, np.nan)
+    values = [*share, share[2] - share[0], share.max(), float(count)]
+    return dict(zip(SENTIMENT_FEATURES, values, strict=True))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), size=st.integers(2, 40))
+def test_sentiment_equals_a_plain_loop_and_keeps_its_ranges(seed: int, size: int) -> None:
+    news, sentiment = make_texts(random_texts(seed, size, 12))
+    grid = make_grid(13)
+    out = FEATURES.check(aggregate_sentiment(news, sentiment, grid, ["A"], **PLAIN))
+    for position in (3, 8, 12):
+        expected = plain_loop(news, sentiment, grid, position)
+        found = out.iloc[position][list(SENTIMENT_FEATURES)].astype(float)
+        np.testing.assert_allclose(found, list(expected.values()), rtol=1e-12)
+        behind = texts_behind(news, sentiment, grid, "A", position, **PLAIN)
+        assert len(behind) == expected["sent_count"]
+        if len(behind):
+            assert behind["share"].sum() == pytest.approx(1)
+            assert (behind["share"] * behind["p_positive"]).sum() == pytest.approx(expected["sent_positive"])
+    known = out[out["sent_count"] > 0]
+    assert known["sent_score"].between(-1, 1).all()
+    assert known["sent_confidence"].between(1 / 3 - 1e-12, 1).all()
