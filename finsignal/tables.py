@@ -45,6 +45,9 @@ class Table:
         """
         if not isinstance(frame, pd.DataFrame):
             raise TableError(f"{self.name}: expected a DataFrame, got {type(frame).__name__}.")
+        if not frame.columns.is_unique:
+            repeated = frame.columns[frame.columns.duplicated()][0]
+            raise TableError(f"{self.name}: column {str(repeated)!r} stands twice; rename or drop one.")
         for column, dtype in self.columns.items():
             if column not in frame.columns:
                 raise TableError(
@@ -104,12 +107,23 @@ class Table:
         return pd.DataFrame({name: pd.Series([], dtype=dtype) for name, dtype in self.columns.items()})
 
     def to_table(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The frame with the contract's columns first, in its dtypes, sorted by key; then checked."""
+        """The frame with the contract's columns first, in its dtypes, sorted by key; then checked.
+
+        Instants must be datetimes with a zone already (`clock.to_instants`): text would be read as UTC unasked. Raises
+        TableError for what cannot be converted.
+        """
         wanted = {**self.columns, **{c: d for c, d in self.optional.items() if c in frame.columns}}
-        rest = [c for c in frame.columns if c not in wanted]
-        out = frame[[c for c in wanted if c in frame.columns] + rest].astype(
-            {c: d for c, d in wanted.items() if c in frame.columns}
-        )
+        there = {c: d for c, d in wanted.items() if c in frame.columns}
+        out = frame[[*there, *(c for c in frame.columns if c not in wanted)]].copy()
+        if len(there) < len(wanted) or not out.columns.is_unique:
+            return self.check(out)  # which says what is wrong
+        for column, dtype in there.items():
+            if dtype == INSTANT and not isinstance(out[column].dtype, pd.DatetimeTZDtype):
+                self._check_dtype(out, column, dtype)
+            try:
+                out[column] = out[column].astype(dtype)
+            except (ValueError, TypeError) as err:
+                raise TableError(f"{self.name}.{column}: cannot be read as {dtype}: {err}.") from err
         if self.key:
             out = out.sort_values(list(self.key), kind="stable")
         return self.check(out.reset_index(drop=True))
@@ -164,10 +178,10 @@ def _price_rules(frame: pd.DataFrame, table: str) -> None:
         ),
     )
     _refuse(
-        ~(frame["volume"] >= 0),
+        ~(np.isfinite(frame["volume"]) & (frame["volume"] >= 0)),
         frame,
         table,
-        lambda row: f"({row['symbol']} {row['time']}) has volume {row['volume']}; expected 0 or more.",
+        lambda row: f"({row['symbol']} {row['time']}) has volume {row['volume']}; expected a finite number, 0 or more.",
     )
     _refuse(
         frame["open_time"] >= frame["time"],
@@ -221,13 +235,15 @@ def _signal_rules(frame: pd.DataFrame, table: str) -> None:
         table,
         lambda row: f"({row['symbol']}) has signal {row['signal']!r}; expected SELL, HOLD or BUY.",
     )
-    known = frame["score"].notna()
-    _refuse(
-        known & ~frame["score"].between(-1, 1),
-        frame,
-        table,
-        lambda row: f"({row['symbol']} {row['time']}) has score {row['score']}; expected -1 to 1.",
-    )
+    for column, low in (("score", -1), ("confidence", 0)):
+        _refuse(
+            frame[column].notna() & ~frame[column].between(low, 1),
+            frame,
+            table,
+            lambda row, c=column, low=low: (  # type: ignore[misc]
+                f"({row['symbol']} {row['time']}) has {c} {row[c]}; expected {low} to 1, or NaN where not known."
+            ),
+        )
 
 
 def _decision_rules(frame: pd.DataFrame, table: str) -> None:
@@ -236,6 +252,18 @@ def _decision_rules(frame: pd.DataFrame, table: str) -> None:
         frame,
         table,
         lambda row: f"({row['symbol']}) decides at {row['time']}, after its bar opened at {row['open_time']}.",
+    )
+
+
+def _weights_rule(frame: pd.DataFrame, table: str) -> None:
+    _decision_rules(frame, table)
+    _refuse(
+        ~np.isfinite(frame["weight"]),
+        frame,
+        table,
+        lambda row: (
+            f"({row['symbol']} {row['time']}) has weight {row['weight']}; expected a finite fraction of equity."
+        ),
     )
 
 
@@ -332,13 +360,13 @@ WEIGHTS = Table(
     "weights",
     ("symbol", "time"),
     {"open_time": INSTANT, "time": INSTANT, "symbol": TEXT, "weight": FLOAT},
-    rule=_decision_rules,
+    rule=_weights_rule,
 )
 STATE = Table(
     "state",
     ("symbol",),
-    {"symbol": TEXT, "weight": FLOAT, "ordered": INSTANT, "filled": BOOL, "since": INSTANT},
-    may_miss=("ordered", "since"),
+    {"symbol": TEXT, "weight": FLOAT, "filled": BOOL, "fill": INSTANT, "renewed": INSTANT},
+    may_miss=("fill", "renewed"),
 )
 PARAMETERS = Table("parameters", ("time", "name"), {"time": INSTANT, "name": TEXT, "value": FLOAT})
 

@@ -1,0 +1,321 @@
+"""Target weights and prices to a BacktestResult. The only module that knows vectorbt."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from finsignal.errors import ConfigError, TableError, require
+from finsignal.signals import printed_bars
+from finsignal.tables import BARS, INSTANT, PRICES, WEIGHTS, BacktestResult, to_integers
+
+FUNDING_HOURS = 8  # perpetuals settle at 00:00, 08:00 and 16:00 UTC
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What trading costs. Nothing here has a hidden default: each figure decides the result."""
+
+    fee: float  # fraction of the traded value, each side
+    slippage: float  # fraction of the price by which a fill is worse than the open
+    delisting_return: float  # return at which a name that never trades again is closed, from its last close
+    delisted_after: int  # bars without a price at the end of the run after which a name counts as gone
+    funding_rate: float = 0.0  # ASSUMED: fraction of the position that a long pays a short every 8 hours
+
+    def __post_init__(self) -> None:
+        for name in ("fee", "slippage"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"costs: {name} is {getattr(self, name)}; expected a fraction from 0 to below 1.")
+        if not -1 <= self.delisting_return <= 0:
+            raise ConfigError(f"costs: delisting_return is {self.delisting_return}; expected -1 to 0.")
+        if self.delisted_after < 1:
+            raise ConfigError(f"costs: delisted_after is {self.delisted_after}; expected 1 bar or more.")
+        if not abs(self.funding_rate) < 0.1:
+            raise ConfigError(f"costs: funding_rate is {self.funding_rate} every 8 hours; expected a small fraction.")
+
+
+def run_backtest(
+    prices: pd.DataFrame,
+    weights: pd.DataFrame,
+    *,
+    bars: pd.DataFrame,
+    costs: Costs,
+    cash: float,
+    settings: Mapping[str, Any] | None = None,
+) -> BacktestResult:
+    """One account, started flat with `cash`, that follows the target weights over their bars.
+
+    An order for a bar fills at that bar's open, worse by the slippage. Its quantity comes from the account's value and
+    the last close known at the decision, whatever the gap. An order is sent only where a target changes; a bar that
+    did not print is logged in `rejected`, and the order is tried again while the target stands. What cash cannot pay is
+    cut and logged. A name without a price for the last `delisted_after` bars is closed after its last bar at
+    `delisting_return`. What is open at the end is marked at the last close and is not a closed trade.
+
+    Funding, where a rate is assumed, is paid at 00:00, 08:00 and 16:00 UTC on what was held over that instant. It is
+    taken from equity and from the trade, and does not change the quantities of later orders.
+
+    Raises TableError where weights, bars and prices do not fit, ConfigError for cash that is not positive.
+    """
+    PRICES.check(prices)
+    WEIGHTS.check(weights)
+    BARS.check(bars)
+    if not cash > 0:
+        raise ConfigError(f"cash: {cash} must be above 0.")
+    symbols = sorted(weights["symbol"].unique())
+    first, last = _span(weights, bars, symbols)
+    index = pd.DatetimeIndex(bars["open_time"])[first:last]
+    target = _wide(weights, "weight", symbols)
+
+    printed = printed_bars(prices, bars, symbols)
+    opens, closes = _on_grid(prices, "open", bars, symbols), _on_grid(prices, "close", bars, symbols)
+    last_close = pd.DataFrame(closes).ffill().to_numpy()
+    closed_by = np.searchsorted(to_integers(bars["close_time"]), to_integers(bars["time"]), side="right")
+    known_close = np.where(closed_by[:, None] > 0, last_close[np.maximum(closed_by - 1, 0)], np.nan)[first:last]
+    opens, last_close, printed = opens[first:last], last_close[first:last], printed[first:last]
+
+    gone = _delist(opens, last_close, printed, costs)
+    size, rejected = _to_orders(target, printed, known_close, gone, index, symbols)
+    net = _simulate(index, symbols, opens, last_close, known_close, size, costs.fee, costs.slippage, cash)
+    gross = _simulate(index, symbols, opens, last_close, known_close, size, 0.0, 0.0, cash)
+
+    held = net.assets().to_numpy()
+    funding = _funding(index, held, opens, last_close, costs.funding_rate)
+    equity = pd.Series(net.value().to_numpy() - funding.sum(axis=1).cumsum(), index=index, name="equity")
+    gross_equity = pd.Series(gross.value().to_numpy(), index=index, name="gross")
+    before = np.concatenate([[cash], equity.to_numpy()[:-1]])
+    rejected = pd.concat([rejected, _cut_orders(net, index, symbols)]).sort_values(
+        ["open_time", "symbol"], kind="stable", ignore_index=True
+    )
+    return BacktestResult(
+        equity=equity,
+        gross=gross_equity,
+        returns=pd.Series(equity.to_numpy() / before - 1, index=index, name="returns"),
+        weights=pd.DataFrame(target, index=index, columns=symbols),
+        orders=_orders(net, index, symbols, opens, size),
+        rejected=rejected,
+        trades=_trades(net, index, symbols, funding),
+        settings={**(settings or {}), "costs": asdict(costs), "cash": cash},
+    )
+
+
+def hold_weights(bars: pd.DataFrame, symbols: list[str], *, gross: float) -> pd.DataFrame:
+    """Target weights of buy and hold: gross / number of symbols in each, from the first bar to the last."""
+    rows = pd.concat([bars[["open_time", "time"]].assign(symbol=symbol) for symbol in sorted(symbols)])
+    return WEIGHTS.to_table(rows.assign(weight=gross / len(symbols)).astype({"symbol": "str"}))
+
+
+def _span(weights: pd.DataFrame, bars: pd.DataFrame, symbols: list[str]) -> tuple[int, int]:
+    grid = to_integers(bars["open_time"])
+    decided = np.unique(to_integers(weights["open_time"]))
+    if not len(decided):
+        raise TableError("weights: no rows; there is no bar to trade on.")
+    first = int(np.searchsorted(grid, decided[0]))
+    last = first + len(decided)
+    if len(weights) != len(decided) * len(symbols) or not np.array_equal(grid[first:last], decided):
+        raise TableError("weights: expected one row for each symbol and each bar of one unbroken run of the grid.")
+    return first, last
+
+
+def _wide(table: pd.DataFrame, column: str, symbols: list[str]) -> np.ndarray:
+    return table.pivot(index="open_time", columns="symbol", values=column)[symbols].to_numpy(dtype=np.float64)
+
+
+def _on_grid(prices: pd.DataFrame, column: str, bars: pd.DataFrame, symbols: list[str]) -> np.ndarray:
+    """A price column as (bars, symbols), NaN where a bar did not print. Rows are found by label, never by position."""
+    out = np.full((len(bars), len(symbols)), np.nan)
+    row = pd.Index(to_integers(bars["open_time"])).get_indexer(to_integers(prices["open_time"]))
+    col = pd.Index(symbols).get_indexer(prices["symbol"])
+    ours = (row >= 0) & (col >= 0)
+    out[row[ours], col[ours]] = prices[column].to_numpy()[ours]
+    return out
+
+
+def _delist(opens: np.ndarray, last_close: np.ndarray, printed: np.ndarray, costs: Costs) -> np.ndarray:
+    """For each symbol the bar at which it is closed for good, or -1; writes the closing price into that bar."""
+    gone = np.full(printed.shape[1], -1)
+    for s in range(printed.shape[1]):
+        seen = np.flatnonzero(printed[:, s])
+        if len(seen) and len(printed) - 1 - seen[-1] >= costs.delisted_after:
+            at = int(seen[-1]) + 1
+            gone[s] = at
+            opens[at, s] = last_close[seen[-1], s] * (1 + costs.delisting_return)
+            last_close[at:, s] = opens[at, s]
+    return gone
+
+
+def _to_orders(
+    target: np.ndarray,
+    printed: np.ndarray,
+    known_close: np.ndarray,
+    gone: np.ndarray,
+    index: pd.DatetimeIndex,
+    symbols: list[str],
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """The target to send at each bar and symbol (NaN: no order), and the bars at which a standing target waited."""
+    size = np.full(target.shape, np.nan)
+    waits: list[tuple[int, int, str]] = []
+    total = len(target)
+    for s in range(target.shape[1]):
+        tradable = printed[:, s] & np.isfinite(known_close[:, s])
+        changes = np.flatnonzero(np.diff(np.concatenate([[0.0], target[:, s]])) != 0)
+        filled = 0.0
+        for number, k in enumerate(changes):
+            until = int(changes[number + 1]) if number + 1 < len(changes) else total
+            if filled == target[k, s]:
+                continue  # an order that never filled was taken back
+            ready = np.flatnonzero(tradable[k:until])
+            fill = k + int(ready[0]) if len(ready) else until
+            for bar in range(k, fill):
+                if printed[bar, s]:
+                    reason = "no close known yet"
+                else:
+                    reason = "delisted" if 0 <= gone[s] <= bar else "bar did not print"
+                waits.append((bar, s, reason))
+            if fill < until:
+                size[fill, s] = filled = target[k, s]
+        if gone[s] >= 0 and np.nansum(np.abs(size[: gone[s], s])) > 0:
+            size[gone[s], s] = 0.0
+    rejected = pd.DataFrame(
+        {
+            "open_time": pd.Series(index[[w[0] for w in waits]], dtype=INSTANT),
+            "symbol": pd.Series([symbols[w[1]] for w in waits], dtype="str"),
+            "weight": pd.Series([target[w[0], w[1]] for w in waits], dtype="float64"),
+            "reason": pd.Series([w[2] for w in waits], dtype="str"),
+        }
+    )
+    return size, rejected
+
+
+def _simulate(
+    index: pd.DatetimeIndex,
+    symbols: list[str],
+    opens: np.ndarray,
+    closes: np.ndarray,
+    known_close: np.ndarray,
+    size: np.ndarray,
+    fee: float,
+    slippage: float,
+    cash: float,
+) -> Any:
+    """The vectorbt portfolio. Every frame is built here on one index and one order of columns; price is explicit."""
+    vbt = require("vectorbt", extra="backtest", work="a backtest")
+
+    def frame(values: np.ndarray) -> pd.DataFrame:
+        return pd.DataFrame(values, index=index, columns=symbols)
+
+    orders = np.isfinite(size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # vectorbt's own use of pandas and numba; nothing of ours runs in here
+        return vbt.Portfolio.from_orders(
+            # Before its first bar a symbol has no close; 1.0 keeps 0 units * NaN out of the account's value.
+            close=frame(np.where(np.isfinite(closes), closes, 1.0)),
+            size=frame(size),
+            size_type="targetpercent",
+            price=frame(opens),
+            val_price=frame(known_close),
+            fees=fee,
+            slippage=slippage,
+            init_cash=cash,
+            cash_sharing=True,
+            group_by=True,
+            call_seq="auto",
+            log=frame(orders),
+            max_logs=max(int(orders.sum()), 1),
+            freq=pd.Timedelta(hours=1),  # only labels durations, which are not read
+        )
+
+
+def _cut_orders(portfolio: Any, index: pd.DatetimeIndex, symbols: list[str]) -> pd.DataFrame:
+    """Orders that the account filled for less than their target, or refused."""
+    log = portfolio.logs.records
+    wanted = (log["req_size"] * log["value"] / log["val_price"] - log["position"]).abs()
+    done = log["res_size"].fillna(0.0)
+    short = wanted > np.maximum(done * (1 + 1e-9), 1e-12)
+    rows = log[short]
+    reason = np.where(done[short] > 0, "cut to the cash at hand", "refused: no cash")
+    return pd.DataFrame(
+        {
+            "open_time": pd.Series(index[rows["idx"].to_numpy()], dtype=INSTANT),
+            "symbol": pd.Series([symbols[c] for c in rows["col"]], dtype="str"),
+            "weight": rows["req_size"].to_numpy(dtype=np.float64),
+            "reason": pd.Series(reason, dtype="str"),
+        }
+    )
+
+
+def _orders(
+    portfolio: Any, index: pd.DatetimeIndex, symbols: list[str], opens: np.ndarray, size: np.ndarray
+) -> pd.DataFrame:
+    records = portfolio.orders.records.sort_values(["idx", "col"], kind="stable")
+    idx, col = records["idx"].to_numpy(), records["col"].to_numpy()
+    quantity, price = records["size"].to_numpy(), records["price"].to_numpy()
+    return pd.DataFrame(
+        {
+            "open_time": pd.Series(index[idx], dtype=INSTANT),
+            "symbol": pd.Series([symbols[c] for c in col], dtype="str"),
+            "side": pd.Series(np.where(records["side"].to_numpy() == 0, "buy", "sell"), dtype="str"),
+            "quantity": quantity,
+            "price": price,
+            "fee": records["fees"].to_numpy(),
+            "slippage": np.abs(price - opens[idx, col]) * quantity,
+            "weight": size[idx, col],
+        }
+    )
+
+
+def _trades(portfolio: Any, index: pd.DatetimeIndex, symbols: list[str], funding: np.ndarray) -> pd.DataFrame:
+    records = portfolio.positions.records.sort_values(["entry_idx", "col"], kind="stable")
+    entry, leave, col = (records[c].to_numpy() for c in ("entry_idx", "exit_idx", "col"))
+    closed = records["status"].to_numpy() == 1
+    paid = np.array(
+        [funding[a + 1 : b + 1, c].sum() for a, b, c in zip(entry, leave, col, strict=True)], dtype=np.float64
+    )
+    value = records["size"].to_numpy() * records["entry_price"].to_numpy()
+    profit = records["pnl"].to_numpy() - paid
+    exits = pd.Series(index[leave], dtype=INSTANT).where(closed)
+    return pd.DataFrame(
+        {
+            "trade": np.arange(len(records)),
+            "symbol": pd.Series([symbols[c] for c in col], dtype="str"),
+            "direction": pd.Series(np.where(records["direction"].to_numpy() == 0, "long", "short"), dtype="str"),
+            "entry_time": pd.Series(index[entry], dtype=INSTANT),
+            "exit_time": exits,
+            "quantity": records["size"].to_numpy(),
+            "entry_price": records["entry_price"].to_numpy(),
+            "exit_price": records["exit_price"].to_numpy(),
+            "fees": records["entry_fees"].to_numpy() + records["exit_fees"].to_numpy(),
+            "funding": paid,
+            "profit": profit,
+            "return": profit / value,
+            "bars": (leave - entry).astype(np.int64),
+            "closed": closed,
+        }
+    )
+
+
+def _funding(
+    index: pd.DatetimeIndex, held: np.ndarray, opens: np.ndarray, closes: np.ndarray, rate: float
+) -> np.ndarray:
+    """Funding paid by longs (minus: received by shorts) at each bar and symbol, in cash."""
+    paid = np.zeros(held.shape)
+    if rate == 0.0 or len(index) < 2:
+        return paid
+    # A bar may hold several settlements (daily bars hold three): those in [open, next open) fall on what that bar
+    # holds; a settlement at the very open falls on what was held before it.
+    hours = to_integers(index) // 3_600_000_000
+    on_the_hour = to_integers(index) % 3_600_000_000 == 0
+    at_open = (hours % FUNDING_HOURS == 0) & on_the_hour
+    settled = hours // FUNDING_HOURS
+    later = np.concatenate([settled[1:], settled[-1:]])
+    next_at_open = np.concatenate([at_open[1:], [False]])
+    inside = later - settled - next_at_open
+    before = np.vstack([np.zeros((1, held.shape[1])), held[:-1]])
+    price = np.where(np.isfinite(opens), opens, np.nan_to_num(closes))
+    paid += at_open[:, None] * before * price * rate
+    paid += inside[:, None] * held * np.nan_to_num(closes) * rate
+    return paid

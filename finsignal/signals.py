@@ -1,0 +1,326 @@
+"""Features to signals, signals to target weights, and `decide`, which does both for the backtest and the job alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from finsignal.errors import ConfigError, TableError
+from finsignal.features import SENTIMENT_FEATURES, aggregate_sentiment, make_price_features
+from finsignal.tables import FEATURES, INSTANT, PARAMETERS, SIGNALS, STATE, WEIGHTS, to_integers
+
+Strategy = Callable[..., pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class NewsRules:
+    """How texts become features. Ages are counted in bars of the grid."""
+
+    half_life: float  # bars after which a text weighs half
+    max_age: int  # bars after which a text no longer counts
+    min_relevance: float = 0.0  # texts below it do not count
+    source_weights: Mapping[str, float] = field(default_factory=dict)  # a source not named weighs 1
+    price_max_age: int = 10  # bars after which the last price row is too old to speak
+
+
+@dataclass(frozen=True)
+class WeightRules:
+    """How signals become target weights. All weights are fractions of equity."""
+
+    slots: int  # positions at once, each of gross / slots at most
+    gross: float  # limit of the sum of absolute weights
+    holding: int  # bars from the fill after which a position is left
+    short: bool = False  # whether SELL goes short; else it leaves
+    max_weight: float = 1.0  # limit of one position
+
+    def __post_init__(self) -> None:
+        for name, ok in {
+            "slots (1 or more)": self.slots >= 1,
+            "gross (above 0, at most 1: nothing here borrows)": 0 < self.gross <= 1,
+            "holding (1 bar or more)": self.holding >= 1,
+            "max_weight (above 0, at most 1)": 0 < self.max_weight <= 1,
+        }.items():
+            if not ok:
+                raise ConfigError(f"weights: expected {name}, got {getattr(self, name.split(' ')[0])}.")
+
+    @property
+    def unit(self) -> float:
+        """The absolute weight of a new position before the gross limit."""
+        return min(self.max_weight, self.gross / self.slots)
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What `decide` gives: features, signals and weights for each symbol and bar decided, and the state after them."""
+
+    signals: pd.DataFrame
+    weights: pd.DataFrame
+    state: pd.DataFrame
+    features: pd.DataFrame
+
+
+def decide(
+    news: pd.DataFrame,
+    prices: pd.DataFrame,
+    sentiment: pd.DataFrame,
+    state: pd.DataFrame,
+    *,
+    strategy: Strategy,
+    parameters: pd.DataFrame,
+    bars: pd.DataFrame,
+    symbols: Sequence[str],
+    news_rules: NewsRules,
+    weight_rules: WeightRules,
+    since: pd.Timestamp | None = None,
+) -> Decided:
+    """The stretch from features to weights: the one code path of backtest and job.
+
+    Decides each bar of `bars` that opens at `since` or later (all of them by default), in order, starting from `state`.
+    A decision uses only rows with time <= its own. `bars` must reach back over the features' lookback
+    (`features.LOOKBACK`) and over `state`'s fills; dropping older rows of any table changes nothing. Deciding a stretch
+    in two calls, the second from the state of the first, gives the same rows as one call.
+
+    `parameters` holds the strategy's keyword arguments and the instant from which each value was known; the latest
+    known at a decision counts. Raises TableError where the strategy's answer does not fit its features.
+    """
+    symbols = sorted(symbols)
+    features = make_features(news, prices, sentiment, bars, symbols, rules=news_rules)
+    if since is not None:
+        features = features[features["open_time"] >= since].reset_index(drop=True)
+    signals = make_signals(features, strategy=strategy, parameters=parameters)
+    weights, state = to_weights(signals, prices, state, bars=bars, rules=weight_rules)
+    return Decided(signals=signals, weights=weights, state=state, features=features)
+
+
+def make_features(
+    news: pd.DataFrame,
+    prices: pd.DataFrame,
+    sentiment: pd.DataFrame,
+    bars: pd.DataFrame,
+    symbols: Sequence[str],
+    *,
+    rules: NewsRules,
+) -> pd.DataFrame:
+    """The features table of every symbol and bar: price features and aggregated sentiment as known at the decision."""
+    features = make_price_features(prices, bars, symbols, max_age=rules.price_max_age)
+    texts = aggregate_sentiment(
+        news,
+        sentiment,
+        bars,
+        symbols,
+        half_life=rules.half_life,
+        max_age=rules.max_age,
+        min_relevance=rules.min_relevance,
+        source_weights=rules.source_weights,
+    )
+    return FEATURES.check(features.assign(**{name: texts[name] for name in SENTIMENT_FEATURES}))
+
+
+def make_signals(features: pd.DataFrame, *, strategy: Strategy, parameters: pd.DataFrame) -> pd.DataFrame:
+    """The signals table: the strategy's answer for every row of features, with the parameters known at each decision.
+
+    The strategy gets a copy of the rows that share one set of parameters, and must answer for each of them in order.
+    Raises TableError naming what does not fit.
+    """
+    FEATURES.check(features)
+    PARAMETERS.check(parameters)
+    if features.empty:
+        return SIGNALS.empty()
+    changes = np.unique(to_integers(parameters["time"]))
+    regime = np.searchsorted(changes, to_integers(features["time"]), side="right")
+    pieces = []
+    for number in np.unique(regime):
+        rows = features[regime == number]
+        known = parameters[to_integers(parameters["time"]) <= (changes[number - 1] if number else -(2**63))]
+        values = {str(name): float(value) for name, value in zip(known["name"], known["value"], strict=True)}
+        answer = strategy(rows.reset_index(drop=True).copy(), **values)
+        pieces.append(_check_answer(answer, len(rows)).set_axis(rows.index))
+    answer = pd.concat(pieces).sort_index()
+    signals = features[["open_time", "time", "symbol"]].copy()
+    for column in ("score", "confidence", "signal"):
+        signals[column] = answer[column]
+    return SIGNALS.to_table(signals)
+
+
+def _check_answer(answer: Any, rows: int) -> pd.DataFrame:
+    if not isinstance(answer, pd.DataFrame) or not {"score", "confidence", "signal"} <= set(answer.columns):
+        raise TableError(
+            "strategy: expected a DataFrame with columns score, confidence and signal, "
+            f"got {list(answer.columns) if isinstance(answer, pd.DataFrame) else type(answer).__name__}."
+        )
+    if len(answer) != rows or not answer.index.equals(pd.RangeIndex(rows)):
+        raise TableError(f"strategy: expected one row for each of {rows} rows of features, in their order.")
+    if answer["signal"].isna().any():
+        raise TableError("strategy: a signal is missing; no news is HOLD.")
+    return answer
+
+
+def to_signal(
+    score: pd.Series,
+    confidence: pd.Series,
+    *,
+    buy_threshold: float,
+    sell_threshold: float,
+    confidence_threshold: float,
+    may_buy: pd.Series | bool = True,
+    may_sell: pd.Series | bool = True,
+) -> pd.DataFrame:
+    """BUY, HOLD or SELL with its score and confidence, one row for each score.
+
+    BUY if score >= buy_threshold and confidence >= confidence_threshold and may_buy; SELL if score <= -sell_threshold,
+    likewise; else HOLD. A score that is not known (NaN) is HOLD.
+
+    >>> to_signal(pd.Series([0.5, -0.5, 0.1, float("nan")]), pd.Series([0.7, 0.7, 0.9, 0.9]), buy_threshold=0.3,
+    ...           sell_threshold=0.3, confidence_threshold=0.6)["signal"].tolist()
+    ['BUY', 'SELL', 'HOLD', 'HOLD']
+    """
+    for name, value in {"buy_threshold": buy_threshold, "sell_threshold": sell_threshold}.items():
+        if not value > 0:
+            raise ConfigError(f"{name}: {value} must be above 0, or one score would mean BUY and SELL at once.")
+    sure = confidence >= confidence_threshold
+    buy, sell = (score >= buy_threshold) & sure & may_buy, (score <= -sell_threshold) & sure & may_sell
+    signal = np.where(buy, "BUY", np.where(sell, "SELL", "HOLD"))
+    return pd.DataFrame(
+        {"score": score, "confidence": confidence, "signal": pd.Series(signal, index=score.index, dtype="str")}
+    )
+
+
+def make_flat_state(symbols: Sequence[str]) -> pd.DataFrame:
+    """The state that a backtest starts from: nothing held, nothing ordered."""
+    never = pd.Series([pd.NaT] * len(symbols), dtype=INSTANT)
+    return STATE.to_table(
+        pd.DataFrame(
+            {
+                "symbol": pd.Series(sorted(symbols), dtype="str"),
+                "weight": 0.0,
+                "filled": True,
+                "fill": never,
+                "renewed": never,
+            }
+        )
+    )
+
+
+def to_weights(
+    signals: pd.DataFrame, prices: pd.DataFrame, state: pd.DataFrame, *, bars: pd.DataFrame, rules: WeightRules
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Target weights for every row of signals, and the state after the last bar.
+
+    BUY goes to the buy weight, SELL to the sell weight (0, or short), HOLD keeps the target. A position is left when
+    `holding` bars have passed since its fill, or since the newest signal of its own direction; such a signal at that
+    same bar wins. Where more positions are wanted than slots are free, the largest |score| goes first, then the largest
+    confidence, then the first symbol by name. Limits shrink new orders and never held positions.
+
+    A fill is known only from a price row whose close was known at the decision. Until then an order counts as filled
+    at the first bar that has not been seen to pass without trading, so the holding period never waits for tomorrow.
+
+    Raises TableError where signals and bars do not fit, or not every bar has a signal for every symbol of the state.
+    """
+    STATE.check(state)
+    symbols = state["symbol"].tolist()
+    if signals.empty:
+        return WEIGHTS.empty(), state
+    grid = to_integers(bars["open_time"])
+    decided = np.unique(to_integers(signals["open_time"]))
+    at = np.searchsorted(grid, decided)
+    if (at >= len(grid)).any() or (grid[np.minimum(at, len(grid) - 1)] != decided).any() or (np.diff(at) != 1).any():
+        raise TableError("signals: expected a run of bars of the grid without holes.")
+    if len(signals) != len(decided) * len(symbols) or sorted(signals["symbol"].unique()) != symbols:
+        raise TableError(f"signals: expected one row for each of {len(decided)} bars and {len(symbols)} symbols.")
+
+    shape = (len(symbols), len(decided))  # signals are sorted by symbol, then time
+    wish = signals["signal"].map({"SELL": -1, "HOLD": 0, "BUY": 1}).to_numpy(dtype=np.int64).reshape(shape).T
+    score = np.abs(signals["score"].to_numpy().reshape(shape).T)
+    confidence = signals["confidence"].to_numpy().reshape(shape).T
+    printed = printed_bars(prices, bars, symbols)
+    closed_by = np.searchsorted(to_integers(bars["close_time"]), to_integers(bars["time"]), side="right")
+
+    weight = state["weight"].to_numpy(dtype=np.float64, copy=True)
+    filled = state["filled"].to_numpy(dtype=bool, copy=True)
+    fill = _positions(grid, state["fill"])
+    renewed = _positions(grid, state["renewed"])
+    targets = np.empty((len(decided), len(symbols)))
+    for row, k in enumerate(at):
+        _settle(filled, fill, printed, closed=int(closed_by[k]), k=int(k))
+        wanted = wish[row]
+        held = np.sign(weight).astype(np.int64)
+        renew = (wanted != 0) & (wanted == held)
+        renewed[renew] = k
+        over = (held != 0) & ~renew & (k - np.maximum(fill, renewed) >= rules.holding)
+        leave = over | ((wanted != 0) & (wanted == -held))
+        enter = (wanted != 0) & (wanted != held) & (rules.short | (wanted > 0))
+        new = np.where(leave, 0.0, weight)
+        if enter.any():
+            free = rules.slots - int(np.count_nonzero(new))
+            room = rules.gross - float(np.abs(new).sum())
+            chosen = np.flatnonzero(enter)
+            for s in chosen[np.lexsort((chosen, -confidence[row, chosen], -score[row, chosen]))][: max(free, 0)]:
+                size = min(rules.unit, room)
+                if size > 1e-12:
+                    new[s] = wanted[s] * size
+                    room -= size
+        changed = new != weight
+        weight = new
+        filled[changed], fill[changed], renewed[changed] = False, k, k
+        targets[row] = weight
+
+    weights = signals[["open_time", "time", "symbol"]].copy()
+    weights["weight"] = targets.T.ravel()
+    after = pd.DataFrame(
+        {
+            "symbol": pd.Series(symbols, dtype="str"),
+            "weight": weight,
+            "filled": filled,
+            "fill": _instants(bars, fill),
+            "renewed": _instants(bars, renewed),
+        }
+    )
+    return WEIGHTS.check(weights), STATE.check(after)
+
+
+def _settle(filled: np.ndarray, fill: np.ndarray, printed: np.ndarray, *, closed: int, k: int) -> None:
+    """Moves each open order to its fill: the first bar from its own on that printed, or whose close is not known yet.
+
+    Bars before `closed` have closed at this decision. An order that no bar up to now has filled is tried again at k.
+    """
+    for s in np.flatnonzero(~filled):
+        while fill[s] < k:
+            if fill[s] >= closed:
+                break  # not yet seen: presumed filled
+            if printed[fill[s], s]:
+                filled[s] = True
+                break
+            fill[s] += 1
+
+
+def printed_bars(prices: pd.DataFrame, bars: pd.DataFrame, symbols: Sequence[str]) -> np.ndarray:
+    """Whether a price row exists for each bar and symbol, bool of shape (bars, symbols)."""
+    out = np.zeros((len(bars), len(symbols)), dtype=bool)
+    grid, opens = to_integers(bars["open_time"]), to_integers(prices["open_time"])
+    position = np.searchsorted(grid, opens)
+    column = pd.Index(symbols).get_indexer(prices["symbol"])
+    on_grid = (position < len(grid)) & (column >= 0)
+    on_grid[on_grid] = grid[position[on_grid]] == opens[on_grid]
+    out[position[on_grid], column[on_grid]] = True
+    return out
+
+
+def _positions(grid: np.ndarray, instants: pd.Series) -> np.ndarray:
+    """Positions of bar opens in the grid; -1 where there is none. Raises TableError for an instant before the grid."""
+    values = to_integers(instants)
+    position = np.searchsorted(grid, values).astype(np.int64)
+    known = instants.notna().to_numpy()
+    bad = known & ((position >= len(grid)) | (grid[np.minimum(position, len(grid) - 1)] != values))
+    if bad.any():
+        found = instants.iloc[int(bad.argmax())]
+        raise TableError(f"state: {found} is not the open of a bar of the grid given; let bars reach back to it.")
+    return np.where(known, position, -1)
+
+
+def _instants(bars: pd.DataFrame, positions: np.ndarray) -> pd.Series:
+    opens = bars["open_time"].reindex(np.where(positions < 0, -1, positions)).reset_index(drop=True)
+    return opens.astype(INSTANT)
