@@ -1,0 +1,121 @@
+"""Values as HTML text: escaping, numbers and instants for people, plain tables."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+NONE = "\u2013"  # the dash of what is not defined
+MINUS = "\u2212"
+
+
+class Html(str):
+    """Text that is already HTML. Everything else is escaped where it is put into the page."""
+
+
+def escape(value: Any) -> str:
+    """The value as HTML text. Control characters and lone surrogates, which no page may hold, become U+FFFD."""
+    if isinstance(value, Html):
+        return value
+    text = re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\ufffd", str(value))
+    return html.escape(text, quote=True)
+
+
+def bdi(value: Any) -> Html:
+    """Foreign text fenced off, so that right-to-left marks in it cannot turn round the figures beside it."""
+    return Html(f"<bdi>{escape(value)}</bdi>")
+
+
+def to_json(value: Any) -> Html:
+    """JSON that can stand in a script element: no `<` that could close it, no NaN that JSON does not know."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return Html(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+
+
+def is_none(value: Any) -> bool:
+    return value is None or value is pd.NaT or (isinstance(value, float) and not math.isfinite(value))
+
+
+def number(value: Any, kind: str = "number") -> str:
+    """A number for people: percent of a fraction, a ratio, a count; the dash where it is not defined.
+
+    >>> number(0.0123, "percent"), number(-1.5, "ratio"), number(None), number(1234, "count")
+    ('1.23\\xa0%', '−1.50', '–', '1,234')
+    """
+    if value is not None and not isinstance(value, str) and value == math.inf:
+        return "∞"
+    if is_none(value):
+        return NONE
+    value = float(value)
+    if kind in ("percent", "cost"):
+        hundredths = value * 100
+        size = abs(hundredths)
+        digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 0.1 or size == 0 else 3
+        text = f"{hundredths:,.{digits}f}\xa0%"
+        if kind == "cost":
+            text += f" ({value * 1e4:,.1f}\xa0bp)"
+    elif kind == "count":
+        text = f"{value:,.0f}"
+    elif kind in ("ratio", "times"):
+        text = f"{value:,.2f}" + ("\xa0\u00d7" if kind == "times" else "")
+    else:
+        text = f"{value:,.2f}" if abs(value) >= 1000 else f"{value:,.6g}"
+    return re.sub(r"^-(?=[0.,]*\D*$)", "", text).replace("-", MINUS)
+
+
+def signed(value: Any, kind: str = "percent") -> Html:
+    """The number, coloured by its sign."""
+    text = escape(number(value, kind))
+    if is_none(value) or value == 0:
+        return Html(text if value == 0 else f'<span class="none" title="not defined">{text}</span>')
+    return Html(f'<span class="{"up" if value > 0 else "down"}">{text}</span>')
+
+
+def instant(value: Any, *, seconds: bool = False) -> str:
+    """An instant as UTC text; the dash where there is none."""
+    if value is None or pd.isna(value):
+        return NONE
+    stamp = pd.Timestamp(value)
+    stamp = stamp.tz_convert("UTC") if stamp.tzinfo else stamp
+    return stamp.strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
+
+
+def day(value: Any) -> str:
+    """The date of ISO text; text that is none stays as it is."""
+    try:
+        return pd.Timestamp(value).strftime("%Y-%m-%d")
+    except (ValueError, TypeError):
+        return str(value)
+
+
+def gap(earlier: Any, later: Any) -> str:
+    """The time from one instant to the next, in days, hours, minutes and seconds; nothing where one is missing."""
+    if pd.isna(earlier) or pd.isna(later):
+        return ""
+    hours, rest = divmod(round((later - earlier).total_seconds()), 3600)
+    days, hours = divmod(hours, 24)
+    minutes, seconds = divmod(rest, 60)
+    units = ((days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s"))
+    return "+" + (" ".join(f"{n} {unit}" for n, unit in units if n) or "0 s")
+
+
+def items(values: Iterable[Any]) -> Html:
+    return Html("".join(f"<li>{escape(value)}</li>" for value in values))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, style: str = "", numbers: Sequence[int] = ()) -> Html:
+    """A table of escaped cells; `numbers` are the columns set to the right."""
+    sides = [' class="n"' if column in numbers else "" for column in range(len(head))]
+    top = "".join(f"<th{side}>{escape(name)}</th>" for name, side in zip(head, sides, strict=True))
+    body = "".join(
+        "<tr>" + "".join(f"<td{side}>{escape(cell)}</td>" for cell, side in zip(row, sides, strict=True)) + "</tr>"
+        for row in rows
+    )
+    header = f"<thead><tr>{top}</tr></thead>" if any(head) else ""
+    return Html(f'<div class="scroll"><table class="{style}">{header}<tbody>{body}</tbody></table></div>')
