@@ -6,9 +6,11 @@ every expected bar, printed or not. Nothing here reads the clock of the machine;
 
 from __future__ import annotations
 
+import datetime
 import re
 import warnings
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import pandas as pd
@@ -19,7 +21,11 @@ from finsignal.tables import BARS, INSTANT, to_integers
 
 DAY = pd.Timedelta(days=1)
 PRECISIONS = ("second", "minute", "hour", "date")
-_SEVEN_DAYS_A_WEEK = ("24x7", "bybit-linear", "bybit-inverse", "bybit-spot")
+_SEVEN_DAYS_A_WEEK = ("24x7", "24/7", "bybit-linear", "bybit-inverse", "bybit-spot")
+# A zone can only follow a time of day: '2024-03-01' and '05-07-2022' end like an offset and are none.
+_ZONE = re.compile(r"\d[T ].*(?:[zZ]|[+-]\d{1,2}(?::?\d{2})?)$")
+# 'now' and 'today' would read the clock of the machine; a bare year or month does not say on which day it ends.
+_NOT_A_STAMP = re.compile(r"[a-zA-Z].*|\d{4}(?:\D?\d{1,2})?")
 
 
 def is_always_open(market: str) -> bool:
@@ -125,7 +131,7 @@ def _schedule(market: str, first: pd.Timestamp, last: pd.Timestamp) -> pd.DataFr
             raise ConfigError(
                 f"market: {market!r} is neither an exchange code such as 'XNYS' nor one of {_SEVEN_DAYS_A_WEEK}."
             ) from err
-        except ValueError as err:
+        except (ValueError, exchange_calendars.errors.NoSessionsError) as err:
             raise ConfigError(f"market: the calendar of {market} does not cover {first} to {last}: {err}") from err
         schedule = calendar.schedule
     near = (schedule.index >= low + 12 * DAY) & (schedule.index <= high - 12 * DAY)
@@ -134,53 +140,75 @@ def _schedule(market: str, first: pd.Timestamp, last: pd.Timestamp) -> pd.DataFr
 
 def to_instant(stamp: Any, *, where: str, tz: str | None = "UTC") -> pd.Timestamp:
     """One stamp as a UTC instant; a stamp without zone is read in `tz`. Raises ConfigError where it is no stamp."""
+    if stamp is None or stamp is pd.NaT:
+        raise ConfigError(f"{where}: a time is needed, got nothing.")
     try:
-        instant = pd.Timestamp(stamp)
+        # Only what is itself a date, or ISO text: pandas reads '10:00' as today's, and 2024 as nanoseconds since 1970.
+        instant = pd.Timestamp(stamp) if isinstance(stamp, datetime.date | np.datetime64) else _to_iso_stamp(stamp)
     except (ValueError, TypeError) as err:
         raise ConfigError(f"{where}: {stamp!r} is not a time. Write for example 2025-03-03T14:25Z.") from err
-    if instant is pd.NaT:
-        raise ConfigError(f"{where}: a time is needed, got nothing.")
     if instant.tz is None:
         if tz is None:
             raise ConfigError(f"{where}: time {stamp!r} has no zone. Write 2025-03-03T14:25Z, or an offset.")
-        instant = instant.tz_localize(tz)
+        _check_zone(tz, where=where)
+        instant = instant.tz_localize(tz, ambiguous=False, nonexistent="shift_forward")  # False is the later instant
     return instant.tz_convert("UTC").as_unit("us")
+
+
+def _to_iso_stamp(stamp: Any) -> pd.Timestamp:
+    if not isinstance(stamp, str) or _NOT_A_STAMP.fullmatch(stamp.strip()):
+        raise ValueError("not ISO 8601 text")
+    return pd.to_datetime(stamp.strip(), format="ISO8601")
+
+
+def _check_zone(tz: str, *, where: str) -> None:
+    try:
+        ZoneInfo(tz)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as err:
+        raise ConfigError(f"{where}: tz {tz!r} is not a time zone. Write for example 'America/New_York'.") from err
 
 
 def to_instants(stamps: pd.Series, *, where: str, tz: str | None, format: str | None = None) -> pd.Series:
     """Stamps as UTC instants, same index; what cannot be parsed is NaT, for the caller to count.
 
-    Text is read as ISO 8601, or by `format` (as strptime has it; 'unix_s' and 'unix_ms' for numbers since 1970).
-    Local times that a clock change makes ambiguous are read as the later instant, missing ones as the instant after
-    the gap: never earlier than true. Raises TableError for a stamp without zone where `tz` is None.
+    Text is read as ISO 8601 with a day in it, or by `format` (as strptime has it; 'unix_s' and 'unix_ms' for numbers
+    since 1970), which carries a zone only by %z or %Z. Each row is read alone. Local times that a clock change makes
+    ambiguous are read as the later instant, those it skips as the first instant after the gap. Raises TableError for a
+    stamp without zone where `tz` is None, ConfigError for an unknown zone or format.
     """
+    if tz is not None:
+        _check_zone(tz, where=where)
     if format in ("unix_s", "unix_ms"):
         numbers = pd.to_numeric(stamps, errors="coerce")
         return pd.to_datetime(numbers, unit=format[5:], utc=True, errors="coerce").astype(INSTANT)
+    if format is not None and "%" not in format:
+        raise ConfigError(f"{where}: time format {format!r} is neither unix_s, unix_ms, nor such as '%d-%m-%Y %H:%M'.")
     if isinstance(stamps.dtype, pd.DatetimeTZDtype):
         return stamps.astype(INSTANT)
     if pd.api.types.is_datetime64_dtype(stamps.dtype):
-        return _localise(stamps, stamps.notna(), where=where, tz=tz, shown=stamps)
+        return _localise(stamps, where=where, tz=tz, shown=stamps)
     text = stamps.astype("str").str.strip()
-    has_zone = text.str.contains(r"(?:[zZ]|UTC|GMT|[+-]\d{2}:?\d{2})$", regex=True, na=False)
-    if not text.str.contains(r"\d[T ]\d", regex=True, na=False).any():
-        has_zone &= text.str.contains(r"[zZ]$", regex=True, na=False)  # '05-07-2022' ends like an offset
-    out = pd.Series(pd.NaT, index=stamps.index, dtype=INSTANT)
-    if has_zone.any():
-        zoned = pd.to_datetime(text[has_zone], format=format or "ISO8601", utc=True, errors="coerce")
-        out[has_zone] = zoned.astype(INSTANT)
-    if not has_zone.all():
-        naive = pd.to_datetime(text[~has_zone], format=format or "ISO8601", errors="coerce")
-        out[~has_zone] = _localise(naive, naive.notna(), where=where, tz=tz, shown=text)
-    return out
+    if format is not None:
+        text = text.mask(text.str.lower().isin(["now", "today"]))  # pandas reads the machine's clock for these
+        if "%z" in format or "%Z" in format:
+            return pd.to_datetime(text, format=format, utc=True, errors="coerce").astype(INSTANT)
+        return _localise(pd.to_datetime(text, format=format, errors="coerce"), where=where, tz=tz, shown=text)
+    text = text.mask(text.str.fullmatch(_NOT_A_STAMP, na=False))
+    text = text.str.replace(r"(?<=[\d ])(?:UTC|GMT|z)$", "Z", regex=True)  # zones of ISO's kind that pandas cannot read
+    has_zone = text.str.contains(_ZONE, na=False)
+    # Two columns, for pandas refuses to read stamps with and without zones in one.
+    zoned = pd.to_datetime(text.where(has_zone), format="ISO8601", utc=True, errors="coerce").astype(INSTANT)
+    naive = pd.to_datetime(text.mask(has_zone), format="ISO8601", errors="coerce")
+    return zoned.where(has_zone, _localise(naive, where=where, tz=tz, shown=text))
 
 
-def _localise(naive: pd.Series, known: pd.Series, *, where: str, tz: str | None, shown: pd.Series) -> pd.Series:
+def _localise(naive: pd.Series, *, where: str, tz: str | None, shown: pd.Series) -> pd.Series:
+    known = naive.notna().to_numpy()
     if tz is None:
         if known.any():
-            position = known.idxmax()
+            row = int(known.argmax())
             raise TableError(
-                f"{where} row {position}: time {str(shown[position])!r} has no time zone. "
+                f"{where} row {row}: time {str(shown.iloc[row])!r} has no time zone. "
                 "Set tz, for example tz = 'America/New_York', or write an offset."
             )
         return naive.astype("datetime64[us]").dt.tz_localize("UTC")
@@ -197,13 +225,17 @@ def end_of_precision(instants: pd.Series, *, precision: str, tz: str = "UTC") ->
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}.")
+    _check_zone(tz, where="precision")
+    local = instants.dt.tz_convert(tz).dt.tz_localize(None)
     if precision == "date":
-        local_date = instants.dt.tz_convert(tz).dt.tz_localize(None).dt.normalize()
+        local_date = local.dt.normalize()
         later = np.zeros(len(instants), dtype=bool)
         midnight = (local_date + DAY).dt.tz_localize(tz, ambiguous=later, nonexistent="shift_forward")
         return midnight.astype(INSTANT)
     step = {"second": "s", "minute": "min", "hour": "h"}[precision]
-    return (instants.dt.floor(step) + pd.Timedelta(1, unit=step)).astype(INSTANT)
+    offset = local - instants.dt.tz_localize(None)  # an hour of Kolkata ends half past in UTC
+    end = local.dt.floor(step) + pd.Timedelta(1, unit=step) - offset
+    return end.dt.tz_localize("UTC").astype(INSTANT)
 
 
 def known_time(published: pd.Series, *, latency: pd.Timedelta, first_seen: pd.Series | None = None) -> pd.Series:
@@ -220,9 +252,11 @@ def known_time(published: pd.Series, *, latency: pd.Timedelta, first_seen: pd.Se
 def bar_of(bars: pd.DataFrame, instants: pd.Series) -> np.ndarray:
     """For each instant the position of the first bar decided at it or later, int64; len(bars) where there is none.
 
-    Known means time <= decision: a text known exactly at the decision still counts for that bar.
+    Known means time <= decision: a text known exactly at the decision still counts for that bar. A missing instant is
+    never known: len(bars).
     """
-    return np.searchsorted(to_integers(bars["time"]), to_integers(instants), side="left")
+    position = np.searchsorted(to_integers(bars["time"]), to_integers(instants), side="left")
+    return np.where(instants.isna(), len(bars), position)
 
 
 def latest_decision(bars: pd.DataFrame, now: pd.Timestamp) -> int | None:

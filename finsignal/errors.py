@@ -9,6 +9,10 @@ from types import ModuleType
 class FinsignalError(Exception):
     """Something a user can put right. One sentence: where, what was expected, what was found, what to do."""
 
+    def __str__(self) -> str:
+        """The message in one line, whatever a quoted value or a foreign error brought with it."""
+        return " ".join(super().__str__().splitlines())
+
 
 class TableError(FinsignalError, ValueError):
     """A table breaks its contract: a column, a dtype, a key or a rule."""
