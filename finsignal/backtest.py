@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from finsignal.errors import ConfigError, TableError, require
-from finsignal.signals import printed_bars
+from finsignal.errors import ConfigError, TableError, did_you_mean, require
+from finsignal.signals import bars_of_rows, known_closes
 from finsignal.tables import BARS, INSTANT, PRICES, WEIGHTS, BacktestResult, to_integers
 
 FUNDING_HOURS = 8  # perpetuals settle at 00:00, 08:00 and 16:00 UTC
@@ -52,9 +52,10 @@ def run_backtest(
 
     An order for a bar fills at that bar's open, worse by the slippage. Its quantity comes from the account's value and
     the last close known at the decision, whatever the gap. An order is sent only where a target changes; a bar that
-    did not print is logged in `rejected`, and the order is tried again while the target stands. What cash cannot pay is
-    cut and logged. A name without a price for the last `delisted_after` bars is closed after its last bar at
-    `delisting_return`. What is open at the end is marked at the last close and is not a closed trade.
+    did not print is logged in `rejected`, and the order is tried again while the target stands. The sales of a bar go
+    before its purchases, and the smaller purchase before the larger. What cash cannot pay is cut and logged; an account
+    worth nothing sends no order. A name without a price for the last `delisted_after` bars is closed after its last
+    bar at `delisting_return`. What is open at the end is marked at the last close and is not a closed trade.
 
     Funding, where a rate is assumed, is paid at 00:00, 08:00 and 16:00 UTC on what was held over that instant. It is
     taken from equity and from the trade, and does not change the quantities of later orders.
@@ -68,24 +69,25 @@ def run_backtest(
         raise ConfigError(f"cash: {cash} must be above 0.")
     symbols = sorted(weights["symbol"].unique())
     first, last = _span(weights, bars, symbols)
+    _check_traded(prices, weights, bars)
     index = pd.DatetimeIndex(bars["open_time"])[first:last]
     target = _wide(weights, "weight", symbols)
 
-    printed = printed_bars(prices, bars, symbols)
-    opens, closes = _on_grid(prices, "open", bars, symbols), _on_grid(prices, "close", bars, symbols)
-    last_close = pd.DataFrame(closes).ffill().to_numpy()
-    closed_by = np.searchsorted(to_integers(bars["close_time"]), to_integers(bars["time"]), side="right")
-    known_close = np.where(closed_by[:, None] > 0, last_close[np.maximum(closed_by - 1, 0)], np.nan)[first:last]
-    opens, last_close, printed = opens[first:last], last_close[first:last], printed[first:last]
+    known_close = known_closes(prices, bars, symbols)[first:last]
+    opens = _on_grid(prices, "open", bars, symbols)[first:last]
+    printed = np.isfinite(opens)
+    last_close = pd.DataFrame(_on_grid(prices, "close", bars, symbols)).ffill().to_numpy(copy=True)[first:last]
 
     gone = _delist(opens, last_close, printed, costs)
     size, rejected = _to_orders(target, printed, known_close, gone, index, symbols)
     net = _simulate(index, symbols, opens, last_close, known_close, size, costs.fee, costs.slippage, cash)
     gross = _simulate(index, symbols, opens, last_close, known_close, size, 0.0, 0.0, cash)
 
+    ends = pd.DatetimeIndex(bars["close_time"])[first:last]
     held = net.assets().to_numpy()
-    funding = _funding(index, held, opens, last_close, costs.funding_rate)
-    equity = pd.Series(net.value().to_numpy() - funding.sum(axis=1).cumsum(), index=index, name="equity")
+    at_open, inside = _funding(index, ends, held, opens, last_close, costs.funding_rate)
+    paid = (at_open + inside).sum(axis=1).cumsum()
+    equity = pd.Series(net.value().to_numpy() - paid, index=index, name="equity")
     gross_equity = pd.Series(gross.value().to_numpy(), index=index, name="gross")
     before = np.concatenate([[cash], equity.to_numpy()[:-1]])
     rejected = pd.concat([rejected, _cut_orders(net, index, symbols)]).sort_values(
@@ -98,7 +100,7 @@ def run_backtest(
         weights=pd.DataFrame(target, index=index, columns=symbols),
         orders=_orders(net, index, symbols, opens, size),
         rejected=rejected,
-        trades=_trades(net, index, symbols, funding),
+        trades=_trades(net, index, symbols, at_open, inside),
         settings={**(settings or {}), "costs": asdict(costs), "cash": cash},
     )
 
@@ -121,6 +123,19 @@ def _span(weights: pd.DataFrame, bars: pd.DataFrame, symbols: list[str]) -> tupl
     return first, last
 
 
+def _check_traded(prices: pd.DataFrame, weights: pd.DataFrame, bars: pd.DataFrame) -> None:
+    known = prices["symbol"].unique()
+    strange = sorted(set(weights.loc[weights["weight"] != 0, "symbol"]) - set(known))
+    if strange:
+        hint = did_you_mean(strange[0], map(str, known))
+        raise TableError(f"weights: symbol {strange[0]!r} has a weight but no row of prices.{hint}")
+    if len(prices) and (bars_of_rows(prices, bars) < 0).all():
+        raise TableError(
+            f"prices: no row opens at a bar of the grid ({bars['open_time'].iloc[0]} to {bars['open_time'].iloc[-1]}); "
+            "check the market, the bar length and the period."
+        )
+
+
 def _wide(table: pd.DataFrame, column: str, symbols: list[str]) -> np.ndarray:
     return table.pivot(index="open_time", columns="symbol", values=column)[symbols].to_numpy(dtype=np.float64)
 
@@ -128,7 +143,7 @@ def _wide(table: pd.DataFrame, column: str, symbols: list[str]) -> np.ndarray:
 def _on_grid(prices: pd.DataFrame, column: str, bars: pd.DataFrame, symbols: list[str]) -> np.ndarray:
     """A price column as (bars, symbols), NaN where a bar did not print. Rows are found by label, never by position."""
     out = np.full((len(bars), len(symbols)), np.nan)
-    row = pd.Index(to_integers(bars["open_time"])).get_indexer(to_integers(prices["open_time"]))
+    row = bars_of_rows(prices, bars)
     col = pd.Index(symbols).get_indexer(prices["symbol"])
     ours = (row >= 0) & (col >= 0)
     out[row[ours], col[ours]] = prices[column].to_numpy()[ours]
@@ -136,14 +151,15 @@ def _on_grid(prices: pd.DataFrame, column: str, bars: pd.DataFrame, symbols: lis
 
 
 def _delist(opens: np.ndarray, last_close: np.ndarray, printed: np.ndarray, costs: Costs) -> np.ndarray:
-    """For each symbol the bar at which it is closed for good, or -1; writes the closing price into that bar."""
+    """For each symbol the bar at which it is closed for good, or -1; writes the closing price into that bar on."""
     gone = np.full(printed.shape[1], -1)
     for s in range(printed.shape[1]):
         seen = np.flatnonzero(printed[:, s])
         if len(seen) and len(printed) - 1 - seen[-1] >= costs.delisted_after:
             at = int(seen[-1]) + 1
             gone[s] = at
-            opens[at, s] = last_close[seen[-1], s] * (1 + costs.delisting_return)
+            # vectorbt refuses a price of 0, so a total loss leaves a millionth of a millionth.
+            opens[at, s] = last_close[seen[-1], s] * max(1 + costs.delisting_return, 1e-12)
             last_close[at:, s] = opens[at, s]
     return gone
 
@@ -166,6 +182,8 @@ def _to_orders(
         filled = 0.0
         for number, k in enumerate(changes):
             until = int(changes[number + 1]) if number + 1 < len(changes) else total
+            if 0 <= gone[s] <= k:
+                filled = 0.0  # the delisting has closed it
             if filled == target[k, s]:
                 continue  # an order that never filled was taken back
             ready = np.flatnonzero(tradable[k:until])
@@ -268,12 +286,16 @@ def _orders(
     )
 
 
-def _trades(portfolio: Any, index: pd.DatetimeIndex, symbols: list[str], funding: np.ndarray) -> pd.DataFrame:
+def _trades(
+    portfolio: Any, index: pd.DatetimeIndex, symbols: list[str], at_open: np.ndarray, inside: np.ndarray
+) -> pd.DataFrame:
     records = portfolio.positions.records.sort_values(["entry_idx", "col"], kind="stable")
     entry, leave, col = (records[c].to_numpy() for c in ("entry_idx", "exit_idx", "col"))
     closed = records["status"].to_numpy() == 1
+    # A position pays inside every bar from its entry to before its exit, and at every open after its entry's.
+    spans = zip(entry, leave, leave + ~closed, col, strict=True)
     paid = np.array(
-        [funding[a + 1 : b + 1, c].sum() for a, b, c in zip(entry, leave, col, strict=True)], dtype=np.float64
+        [at_open[a + 1 : b + 1, c].sum() + inside[a:end, c].sum() for a, b, end, c in spans], dtype=np.float64
     )
     value = records["size"].to_numpy() * records["entry_price"].to_numpy()
     profit = records["pnl"].to_numpy() - paid
@@ -299,23 +321,24 @@ def _trades(portfolio: Any, index: pd.DatetimeIndex, symbols: list[str], funding
 
 
 def _funding(
-    index: pd.DatetimeIndex, held: np.ndarray, opens: np.ndarray, closes: np.ndarray, rate: float
-) -> np.ndarray:
-    """Funding paid by longs (minus: received by shorts) at each bar and symbol, in cash."""
-    paid = np.zeros(held.shape)
-    if rate == 0.0 or len(index) < 2:
-        return paid
-    # A bar may hold several settlements (daily bars hold three): those in [open, next open) fall on what that bar
-    # holds; a settlement at the very open falls on what was held before it.
-    hours = to_integers(index) // 3_600_000_000
-    on_the_hour = to_integers(index) % 3_600_000_000 == 0
-    at_open = (hours % FUNDING_HOURS == 0) & on_the_hour
-    settled = hours // FUNDING_HOURS
-    later = np.concatenate([settled[1:], settled[-1:]])
-    next_at_open = np.concatenate([at_open[1:], [False]])
-    inside = later - settled - next_at_open
+    index: pd.DatetimeIndex,
+    ends: pd.DatetimeIndex,
+    held: np.ndarray,
+    opens: np.ndarray,
+    closes: np.ndarray,
+    rate: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cash paid by longs (minus: received by shorts) at each bar and symbol: at its open, and between open and end.
+
+    What settles at the open itself falls on what was held before it, at the open's price; what settles inside a bar (a
+    daily bar holds two more) falls on what the bar holds, at its close.
+    """
+    period = FUNDING_HOURS * 3_600_000_000
+    start = to_integers(index)
+    until = np.concatenate([start[1:], to_integers(ends)[-1:]])  # a settlement while the market is closed counts too
+    at_open = start % period == 0
+    inside = (until - 1) // period - start // period
     before = np.vstack([np.zeros((1, held.shape[1])), held[:-1]])
-    price = np.where(np.isfinite(opens), opens, np.nan_to_num(closes))
-    paid += at_open[:, None] * before * price * rate
-    paid += inside[:, None] * held * np.nan_to_num(closes) * rate
-    return paid
+    close = np.nan_to_num(closes)
+    price = np.where(np.isfinite(opens), opens, close)
+    return at_open[:, None] * before * price * rate, inside[:, None] * held * close * rate

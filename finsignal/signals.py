@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from finsignal.clock import bar_of
 from finsignal.errors import ConfigError, TableError
 from finsignal.features import SENTIMENT_FEATURES, aggregate_sentiment, make_price_features
 from finsignal.tables import FEATURES, INSTANT, PARAMETERS, SIGNALS, STATE, WEIGHTS, to_integers
 
 Strategy = Callable[..., pd.DataFrame]
+
+NEVER, BEFORE = -2, -1  # in place of a bar's position: there was none; it lies before the grid given
 
 
 @dataclass(frozen=True)
@@ -216,10 +219,13 @@ def to_weights(
     confidence, then the first symbol by name. Limits shrink new orders and never held positions.
 
     A fill is known only from a price row whose close was known at the decision. Until then an order counts as filled
-    at the first bar that has not been seen to pass without trading, so the holding period never waits for tomorrow.
+    at the first bar that has not been seen to pass without trading, so the holding period never waits for tomorrow. A
+    bar at whose decision no close of the symbol was known cannot be traded: there is no price to take a quantity from.
 
-    Raises TableError where signals and bars do not fit, or not every bar has a signal for every symbol of the state.
+    Raises TableError where signals and bars do not fit, not every bar has a signal for every symbol of the state, or
+    `bars` begins after a fill that a holding period still counts from.
     """
+    SIGNALS.check(signals)
     STATE.check(state)
     symbols = state["symbol"].tolist()
     if signals.empty:
@@ -236,16 +242,24 @@ def to_weights(
     wish = signals["signal"].map({"SELL": -1, "HOLD": 0, "BUY": 1}).to_numpy(dtype=np.int64).reshape(shape).T
     score = np.abs(signals["score"].to_numpy().reshape(shape).T)
     confidence = signals["confidence"].to_numpy().reshape(shape).T
-    printed = printed_bars(prices, bars, symbols)
+    seen = _seen_to_trade(prices, bars, symbols)
     closed_by = np.searchsorted(to_integers(bars["close_time"]), to_integers(bars["time"]), side="right")
 
     weight = state["weight"].to_numpy(dtype=np.float64, copy=True)
     filled = state["filled"].to_numpy(dtype=bool, copy=True)
-    fill = _positions(grid, state["fill"])
-    renewed = _positions(grid, state["renewed"])
+    fill, renewed = _positions(grid, state["fill"]), _positions(grid, state["renewed"])
+    old = np.where(filled, (weight != 0) & (np.maximum(fill, renewed) < 0), fill < 0)
+    if old.any():
+        row, first = state.iloc[int(old.argmax())], bars["open_time"].iloc[0]
+        raise TableError(
+            f"state: the fill of {row['symbol']} at {row['fill']} is before the first bar of the grid, {first}; "
+            "let bars reach back to it."
+        )
     targets = np.empty((len(decided), len(symbols)))
     for row, k in enumerate(at):
-        _settle(filled, fill, printed, closed=int(closed_by[k]), k=int(k))
+        _settle(filled, fill, seen, closed=int(closed_by[k]), k=int(k))
+        flat = filled & (weight == 0)
+        fill[flat], renewed[flat] = NEVER, NEVER  # so that a name left long ago asks for no old bars
         wanted = wish[row]
         held = np.sign(weight).astype(np.int64)
         renew = (wanted != 0) & (wanted == held)
@@ -275,52 +289,75 @@ def to_weights(
             "symbol": pd.Series(symbols, dtype="str"),
             "weight": weight,
             "filled": filled,
-            "fill": _instants(bars, fill),
-            "renewed": _instants(bars, renewed),
+            "fill": _instants(bars, fill, state["fill"]),
+            "renewed": _instants(bars, renewed, state["renewed"]),
         }
     )
     return WEIGHTS.check(weights), STATE.check(after)
 
 
-def _settle(filled: np.ndarray, fill: np.ndarray, printed: np.ndarray, *, closed: int, k: int) -> None:
-    """Moves each open order to its fill: the first bar from its own on that printed, or whose close is not known yet.
+def _settle(filled: np.ndarray, fill: np.ndarray, seen: np.ndarray, *, closed: int, k: int) -> None:
+    """Moves each open order to its fill: the first bar from its own on that traded, or whose close is not known yet.
 
     Bars before `closed` have closed at this decision. An order that no bar up to now has filled is tried again at k.
     """
     for s in np.flatnonzero(~filled):
         while fill[s] < k:
-            if fill[s] >= closed:
-                break  # not yet seen: presumed filled
-            if printed[fill[s], s]:
+            if seen[fill[s], s] <= k:
                 filled[s] = True
                 break
+            if fill[s] >= closed:
+                break  # not yet seen: presumed filled
             fill[s] += 1
 
 
-def printed_bars(prices: pd.DataFrame, bars: pd.DataFrame, symbols: Sequence[str]) -> np.ndarray:
-    """Whether a price row exists for each bar and symbol, bool of shape (bars, symbols)."""
-    out = np.zeros((len(bars), len(symbols)), dtype=bool)
-    grid, opens = to_integers(bars["open_time"]), to_integers(prices["open_time"])
-    position = np.searchsorted(grid, opens)
+def _seen_to_trade(prices: pd.DataFrame, bars: pd.DataFrame, symbols: Sequence[str]) -> np.ndarray:
+    """Position of the first decision that knows that a bar could be traded, (bars, symbols); len(bars) where none."""
+    out = np.full((len(bars), len(symbols)), len(bars))
+    row = bars_of_rows(prices, bars)
     column = pd.Index(symbols).get_indexer(prices["symbol"])
-    on_grid = (position < len(grid)) & (column >= 0)
-    on_grid[on_grid] = grid[position[on_grid]] == opens[on_grid]
-    out[position[on_grid], column[on_grid]] = True
+    ours = (row >= 0) & (column >= 0)
+    out[row[ours], column[ours]] = bar_of(bars, prices["time"])[ours]
+    out[np.isnan(known_closes(prices, bars, symbols))] = len(bars)
+    return out
+
+
+def bars_of_rows(prices: pd.DataFrame, bars: pd.DataFrame) -> np.ndarray:
+    """The position in the grid of the bar of each price row, int64; -1 for a row that is no bar of the grid."""
+    return pd.Index(to_integers(bars["open_time"])).get_indexer(to_integers(prices["open_time"]))
+
+
+def known_closes(prices: pd.DataFrame, bars: pd.DataFrame, symbols: Sequence[str]) -> np.ndarray:
+    """The newest close known at each decision, (bars, symbols), NaN where there is none.
+
+    It may be of a row before the grid began, or of one that is no bar of the grid.
+    """
+    out = np.full((len(bars), len(symbols)), np.nan)
+    decisions = to_integers(bars["time"])
+    for column, symbol in enumerate(symbols):
+        rows = prices[prices["symbol"] == symbol]
+        newest = np.searchsorted(to_integers(rows["time"]), decisions, side="right") - 1
+        out[newest >= 0, column] = rows["close"].to_numpy()[newest[newest >= 0]]
     return out
 
 
 def _positions(grid: np.ndarray, instants: pd.Series) -> np.ndarray:
-    """Positions of bar opens in the grid; -1 where there is none. Raises TableError for an instant before the grid."""
+    """Positions of bar opens in the grid; NEVER where there is none, BEFORE for an instant before the grid.
+
+    Raises TableError for an instant within the grid that is not the open of a bar.
+    """
     values = to_integers(instants)
     position = np.searchsorted(grid, values).astype(np.int64)
     known = instants.notna().to_numpy()
-    bad = known & ((position >= len(grid)) | (grid[np.minimum(position, len(grid) - 1)] != values))
+    before = values < grid[0]
+    bad = known & ~before & ((position >= len(grid)) | (grid[np.minimum(position, len(grid) - 1)] != values))
     if bad.any():
         found = instants.iloc[int(bad.argmax())]
-        raise TableError(f"state: {found} is not the open of a bar of the grid given; let bars reach back to it.")
-    return np.where(known, position, -1)
+        raise TableError(f"state: {found} is not the open of a bar of the grid given; use the grid it was made on.")
+    return np.where(known, np.where(before, BEFORE, position), NEVER)
 
 
-def _instants(bars: pd.DataFrame, positions: np.ndarray) -> pd.Series:
-    opens = bars["open_time"].reindex(np.where(positions < 0, -1, positions)).reset_index(drop=True)
-    return opens.astype(INSTANT)
+def _instants(bars: pd.DataFrame, positions: np.ndarray, old: pd.Series) -> pd.Series:
+    """Bar opens at these positions: NaT for NEVER, the old instant for BEFORE."""
+    opens = bars["open_time"].reindex(positions).reset_index(drop=True).astype(INSTANT)
+    return opens.where(positions != BEFORE, old.reset_index(drop=True))
