@@ -215,7 +215,9 @@ def _probability_rules(frame: pd.DataFrame, table: str) -> None:
         ~((values >= 0) & (values <= 1)).all(axis=1),
         frame,
         table,
-        lambda row: f"({row['article_id']}) has probabilities {[row[p] for p in PROBABILITIES]}; expected 0 to 1.",
+        lambda row: (
+            f"({row['article_id']}) has probabilities {[float(row[p]) for p in PROBABILITIES]}; expected 0 to 1."
+        ),
     )
     total = values.sum(axis=1)
     _refuse(
@@ -223,7 +225,7 @@ def _probability_rules(frame: pd.DataFrame, table: str) -> None:
         frame,
         table,
         lambda row: (
-            f"sums to {sum(row[p] for p in PROBABILITIES):.6g}; p_negative, p_neutral and p_positive must sum to 1."
+            f"sums to {sum(row[p] for p in PROBABILITIES):.9g}; p_negative, p_neutral and p_positive must sum to 1."
         ),
     )
 
