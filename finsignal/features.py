@@ -133,25 +133,30 @@ def texts_behind(
     sentiment: pd.DataFrame,
     bars: pd.DataFrame,
     symbol: str,
-    position: int,
+    positions: int | Sequence[int],
     *,
     half_life: float,
     max_age: int,
     min_relevance: float,
     source_weights: Mapping[str, float],
 ) -> pd.DataFrame:
-    """The texts that `aggregate_sentiment` counts for one symbol at the bar at `position`, oldest first.
+    """The texts that `aggregate_sentiment` counts for one symbol at each of the bars at `positions`, oldest first.
 
-    The columns of NEWS, then p_negative, p_neutral, p_positive, known (instant), age (grid bars) and share (fraction of
-    the whole weight; sums to 1). Empty where no text counts. Options as in `aggregate_sentiment`.
+    The columns of NEWS, then p_negative, p_neutral, p_positive, known (instant), position (of the bar), age (grid bars)
+    and share (fraction of the whole weight at that bar; sums to 1). Empty where no text counts. Options as in
+    `aggregate_sentiment`.
     """
     names = _check_options([symbol], max_age)
     texts = _texts(news, sentiment, bars, names, half_life, max_age, min_relevance, source_weights)
-    age = position - texts["first"]
-    texts = texts.assign(age=age)[(age >= 0) & (age <= max_age)]
-    weight = texts["weight"] * 0.5 ** (texts["age"] / half_life)
-    columns = [*news.columns, *PROBABILITIES, "known", "age", "share"]
-    return texts.assign(share=weight / weight.sum())[columns].reset_index(drop=True)
+    columns = [*news.columns, *PROBABILITIES, "known", "position", "age", "share"]
+    pieces = []
+    for position in np.atleast_1d(positions):
+        age = position - texts["first"]
+        counted = texts[(age >= 0) & (age <= max_age)]
+        counted = counted.assign(position=position, age=position - counted["first"])
+        weight = counted["weight"] * 0.5 ** (counted["age"] / half_life)
+        pieces.append(counted.assign(share=weight / weight.sum())[columns])
+    return pd.concat(pieces, ignore_index=True)
 
 
 def _price_values(rows: pd.DataFrame) -> np.ndarray:

@@ -1,0 +1,104 @@
+"""The honest summary as text for a terminal: the notes first, then the verdict, then the figures that decide it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+WIDTH = 100
+
+
+def to_text(summary: Mapping[str, Any]) -> str:
+    """The summary on about thirty lines of at most a hundred characters, a dash where a figure is not defined."""
+    period, texts, figures, model = (summary[k] for k in ("period", "texts", "performance", "model"))
+    lines = [f"{summary['name']}: {summary['verdict']['word'].upper()}"]
+    lines += [f"  ! {note}" for note in summary["notes"]]
+    lines += [f"  {reason}" for reason in summary["verdict"]["reasons"]]
+    lines += [
+        "",
+        _row(
+            "period",
+            f"{period['start'][:10]} to {period['end'][:10]}, {period['bars']:,} bars of {period['bar']}, "
+            f"{period['sessions']} sessions, {', '.join(period['symbols'])} ({period['market']})",
+        ),
+    ]
+    if period["split"]:
+        validation = period["split"]["validation"]
+        lines.append(
+            _row(
+                "chosen",
+                f"{_settings(summary['chosen'])} of {summary['settings_tried']} tried on {validation[0][:10]} to "
+                f"{validation[1][:10]}; {period['split']['purge_bars']} bars purged",
+            )
+        )
+    else:
+        lines.append(_row("settings tried", "1, as stated in the run file"))
+    dropped = ", ".join(f"{n:,} {reason}" for reason, n in texts["dropped"].items())
+    lines.append(
+        _row(
+            "texts",
+            f"{texts['used']:,} used of {texts['read']:,} rows read" + (f"; dropped: {dropped}" * bool(dropped)),
+        )
+    )
+    for silence in texts["silences"][:3]:
+        lines.append(
+            _row(
+                "",
+                f"silent {silence['days']} days: {silence['symbol']} {silence['start'][:10]} to {silence['end'][:10]}",
+            )
+        )
+    lines.append(_row("model", f"{model['name']}, trained on {', '.join(model['trained_on'])}"))
+    if model["trained_until"]:
+        lines.append(
+            _row("", f"trained until {model['trained_until'][:10]}, base known until {model['base_cutoff'][:10]}")
+        )
+    lines += [
+        _row("net return", f"{_percent(figures['net_return'])} (gross {_percent(figures['gross_return'])})"),
+        _row(
+            "Sharpe ratio",
+            f"{_number(figures['sharpe'])} +- {_number(figures['sharpe_error'])} (standard error); smallest that "
+            f"{figures['days']} days tell from zero: {_number(figures['sharpe_detectable'])}",
+        ),
+        _row(
+            "risk",
+            f"drawdown {_percent(figures['max_drawdown'])}, exposure {_percent(figures['exposure'])}, "
+            f"volatility {_percent(figures['annual_volatility'])} a year, Sortino {_number(figures['sortino'])}, "
+            f"Calmar {_number(figures['calmar'])}",
+        ),
+        _row(
+            "trades",
+            f"{figures['trades']} closed and {figures['open_at_end']} open at the end; won "
+            f"{_percent(figures['win_rate'])}, profit factor {_number(figures['profit_factor'])}, turnover "
+            f"{_number(figures['turnover'])} a year",
+        ),
+        _row(
+            "costs",
+            f"paid {figures['costs_paid']:,.0f}; break-even at {_percent(figures['break_even_cost'], 3)} of the value "
+            f"a side, charged {_percent(summary['costs']['fee'] + summary['costs']['slippage'], 3)}",
+        ),
+        "",
+        f"  {'on the same bars':<34}{'net':>9}{'gross':>9}{'Sharpe':>9}{'+-':>7}{'drawdown':>10}{'trades':>8}",
+    ]
+    for row in summary["comparison"]:
+        lines.append(
+            f"  {row['name'][:33]:<34}{_percent(row['net_return']):>9}{_percent(row['gross_return']):>9}"
+            f"{_number(row['sharpe']):>9}{_number(row['sharpe_error']):>7}{_percent(row['max_drawdown']):>10}{row['trades']:>8}"
+        )
+    lines += ["", "Not financial advice."]
+    return "\n".join(lines)
+
+
+def _row(name: str, text: str) -> str:
+    return f"  {name:<16}{text}"
+
+
+def _settings(chosen: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in chosen.items())
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{value:.{digits}%}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,57 @@
+"""Any file of rows, read with all its columns and written back in the format of its suffix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from finsignal.errors import SourceError, TableError, did_you_mean
+from finsignal.sources.rows import SUFFIXES
+from finsignal.writing import whole_file
+
+
+def read_any(path: Path, *, columns: Sequence[str]) -> pd.DataFrame:
+    """All rows and columns of a CSV, JSONL or Parquet file, in order. CSV fields stay text, so nothing is re-written.
+
+    Raises SourceError for a file that is missing, empty, of another format or broken, TableError where one of `columns`
+    is missing.
+    """
+    kind = SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        raise SourceError(f"{path}: the suffix {path.suffix!r} says no format; expected .csv, .jsonl or .parquet.")
+    try:
+        if kind == "csv":
+            frame = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8-sig")
+        elif kind == "jsonl":
+            frame = pd.read_json(path, lines=True, dtype=False, convert_dates=False)
+        else:
+            frame = pd.read_parquet(path)
+    except FileNotFoundError as err:
+        raise SourceError(f"{path}: no such file.") from err
+    except pd.errors.EmptyDataError as err:
+        raise SourceError(f"{path}: is empty; expected a header and rows.") from err
+    except (ValueError, OSError) as err:
+        raise SourceError(f"{path}: could not be read as {kind} ({str(err).splitlines()[0]}).") from err
+    for column in columns:
+        if column not in frame.columns:
+            raise TableError(
+                f"{path}: no column {column!r}.{did_you_mean(column, map(str, frame.columns))} "
+                f"Columns are {[str(c) for c in frame.columns]}."
+            )
+    return frame
+
+
+def write_any(frame: pd.DataFrame, path: Path) -> None:
+    """Writes rows whole or not at all, as the suffix of `path` says. Raises SourceError for another suffix."""
+    kind = SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        raise SourceError(f"{path}: the suffix {path.suffix!r} says no format; expected .csv, .jsonl or .parquet.")
+    with whole_file(path) as work:
+        if kind == "csv":
+            frame.to_csv(work, index=False)
+        elif kind == "jsonl":
+            frame.to_json(work, orient="records", lines=True, force_ascii=False, date_format="iso")
+        else:
+            frame.to_parquet(work, index=False)

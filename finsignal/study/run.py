@@ -1,0 +1,244 @@
+"""A run file carried out: settings chosen on validation, one account on test, compared on identical bars."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from finsignal import evidence
+from finsignal.backtest import hold_weights, run_backtest
+from finsignal.clock import to_instant
+from finsignal.config import ALWAYS, RunFile, to_parameters
+from finsignal.errors import ConfigError
+from finsignal.features import texts_behind
+from finsignal.signals import Decided, Strategy, decide, make_features, make_flat_state, make_signals, to_weights
+from finsignal.splits import Split, make_split
+from finsignal.study.inputs import Inputs, check_seen, text_rules
+from finsignal.study.summary import make_summary
+from finsignal.tables import PARAMETERS, SENTIMENT, BacktestResult, to_integers
+from finsignal.writing import whole_folder
+
+NEWS_COLUMNS = (
+    "symbol",
+    "published",
+    "time",
+    "title",
+    "source",
+    "url",
+    "p_negative",
+    "p_neutral",
+    "p_positive",
+    "share",
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A run carried out. `summary` is for JSON, `curves` one column of equity for each compared account."""
+
+    run: RunFile
+    result: BacktestResult
+    decided: Decided
+    parameters: pd.DataFrame
+    news: pd.DataFrame
+    sentiment: pd.DataFrame
+    curves: pd.DataFrame
+    trade_news: pd.DataFrame
+    summary: dict[str, Any]
+
+
+def run_study(
+    run: RunFile, inputs: Inputs, sentiments: Mapping[str, pd.DataFrame], *, cards: Mapping[str, Any] | None = None
+) -> Study:
+    """The run carried out with the first of `sentiments` (name -> table), beside the others and the baselines.
+
+    Where the run has a [split], every combination of [search] is tried on the validation bars, each account starting
+    flat, and the one with the highest net Sharpe ratio is reported on the test bars; each sentiment chooses its own.
+    All accounts trade the same bars at the same costs. `cards` are the cards of the models behind the sentiments.
+    """
+    cards = cards or {}
+    names = list(sentiments)
+    notes = ["Simulated data: news and prices are made up."] if run.simulated else []
+    for name in names:
+        notes += check_seen(run, cards.get(name))
+    if run.decision_latency == pd.Timedelta(0):
+        notes.append("Zero latency: decisions are made at the very open that they trade.")
+    strategy = run.load_strategy()
+    split = _split(run, inputs.bars)
+    tested = inputs.bars if split is None else split.test(inputs.bars)
+    main = _one(run, inputs, sentiments[names[0]], strategy, split)
+    compared = {names[0]: main}
+    for name in names[1:]:
+        compared[name] = _one(run, inputs, sentiments[name], strategy, split)
+    if (inputs.news["relevance"] < 1).any():
+        unjudged = replace(inputs, news=inputs.news.assign(relevance=1.0))
+        compared["without the relevance filter"] = _one(run, unjudged, sentiments[names[0]], strategy, split)
+    baseline = run.load_baseline()
+    if baseline is not None:
+        stated = replace(run, parameters={}, search={})
+        compared["price features alone"] = _one(stated, inputs, SENTIMENT.empty(), baseline, split)
+    results = {name: account.result for name, account in compared.items()}
+    results["buy and hold"] = run_backtest(
+        inputs.prices,
+        hold_weights(tested, list(run.symbols), gross=run.weights.gross),
+        bars=inputs.bars,
+        costs=run.costs,
+        cash=run.cash,
+    )
+    figures = {name: evidence.measure(r, inputs.bars, market=run.market) for name, r in results.items()}
+    summary = make_summary(
+        run,
+        inputs,
+        figures,
+        tested=tested,
+        split=split,
+        chosen=main.chosen,
+        tried=main.tried,
+        notes=notes,
+        card=cards.get(names[0]),
+    )
+    return Study(
+        run=run,
+        result=main.result,
+        decided=main.decided,
+        parameters=main.parameters,
+        news=inputs.news,
+        sentiment=sentiments[names[0]],
+        curves=pd.DataFrame({name: r.equity for name, r in results.items()}),
+        trade_news=make_trade_news(main.result, inputs.news, sentiments[names[0]], inputs.bars, text_rules(run)),
+        summary=summary,
+    )
+
+
+@dataclass(frozen=True)
+class _Account:
+    result: BacktestResult
+    decided: Decided
+    parameters: pd.DataFrame
+    tried: int
+    chosen: dict[str, float]
+
+
+def _one(run: RunFile, inputs: Inputs, sentiment: pd.DataFrame, strategy: Strategy, split: Split | None) -> _Account:
+    parameters, tried = run.make_parameters(), 1
+    chosen: dict[str, float] = {}
+    if split is not None and run.search:
+        chosen, tried = choose(run, inputs, sentiment, strategy, split)
+        known = inputs.bars.loc[inputs.bars["open_time"] < split.validation_end, "close_time"].iloc[-1]
+        stated = parameters[~parameters["name"].isin(chosen)]
+        first = to_parameters({name: values[0] for name, values in run.search.items()}, known=ALWAYS)
+        parameters = PARAMETERS.to_table(pd.concat([stated, first, to_parameters(chosen, known=known)]))
+    decided = decide(
+        inputs.news,
+        inputs.prices,
+        sentiment,
+        make_flat_state(run.symbols),
+        strategy=strategy,
+        parameters=parameters,
+        bars=inputs.bars,
+        symbols=run.symbols,
+        news_rules=run.features,
+        weight_rules=run.weights,
+        since=split.test_start if split is not None else None,
+    )
+    result = run_backtest(
+        inputs.prices, decided.weights, bars=inputs.bars, costs=run.costs, cash=run.cash, settings=run.to_settings()
+    )
+    return _Account(result, decided, parameters, tried, chosen)
+
+
+def choose(
+    run: RunFile, inputs: Inputs, sentiment: pd.DataFrame, strategy: Strategy, split: Split
+) -> tuple[dict[str, float], int]:
+    """The combination of [search] with the highest net Sharpe ratio on the validation bars, and how many were tried.
+
+    Accounts start flat and are marked at the end. Equal ratios keep the combination stated first; one without a ratio
+    (no trade) never wins over one that has it.
+    """
+    bars = split.validation(inputs.bars)
+    features = make_features(inputs.news, inputs.prices, sentiment, bars, run.symbols, rules=run.features)
+    best: tuple[float, dict[str, float]] | None = None
+    combinations = list(itertools.product(*run.search.values()))
+    for values in combinations:
+        trial = dict(zip(run.search, values, strict=True))
+        parameters = to_parameters({**run.parameters, **trial}, known=ALWAYS)
+        signals = make_signals(features, strategy=strategy, parameters=parameters)
+        weights, _ = to_weights(signals, inputs.prices, make_flat_state(run.symbols), bars=bars, rules=run.weights)
+        result = run_backtest(inputs.prices, weights, bars=bars, costs=run.costs, cash=run.cash)
+        sharpe = evidence.measure(result, bars, market=run.market)["sharpe"]
+        ratio = -np.inf if sharpe is None else sharpe
+        if best is None or ratio > best[0]:
+            best = (ratio, trial)
+    if best is None:
+        raise ConfigError(f"{run.path}: [search] holds no value to try.")
+    return best[1], len(combinations)
+
+
+def make_trade_news(
+    result: BacktestResult, news: pd.DataFrame, sentiment: pd.DataFrame, bars: pd.DataFrame, rules: Mapping[str, Any]
+) -> pd.DataFrame:
+    """For each trade the texts behind its entry: published, known, decided, filled, and each one's share of the weight.
+
+    The entry's decision is the one at which its target last changed; a bar that did not print lies between the two.
+    """
+    columns = ["trade", "symbol", "published", "known", "decided", "filled", *NEWS_COLUMNS]
+    opens = pd.DatetimeIndex(result.weights.index)
+    start = int(np.searchsorted(to_integers(bars["open_time"]), to_integers(opens[:1])[0]))
+    pieces = [pd.DataFrame(columns=columns)]
+    for symbol, trades in result.trades.groupby("symbol"):
+        target = result.weights[symbol].to_numpy()
+        changes = np.flatnonzero(np.diff(target, prepend=0.0) != 0)
+        entries = opens.get_indexer(pd.DatetimeIndex(trades["entry_time"]))
+        positions = start + changes[np.searchsorted(changes, entries, side="right") - 1]
+        trades = trades.assign(position=positions, decided=bars["time"].iloc[positions].array)
+        ours, scores = (t[t["symbol"] == symbol].reset_index(drop=True) for t in (news, sentiment))
+        texts = texts_behind(ours, scores, bars, str(symbol), np.unique(positions).tolist(), **rules)
+        rows = trades[["trade", "position", "decided", "entry_time"]].merge(texts, on="position")
+        pieces.append(rows.rename(columns={"entry_time": "filled"})[columns])
+    return pd.concat([p for p in pieces if len(p)] or pieces, ignore_index=True).sort_values(
+        "trade", kind="stable", ignore_index=True
+    )
+
+
+def _split(run: RunFile, bars: pd.DataFrame) -> Split | None:
+    if run.split is None:
+        return None
+    until = to_instant(run.split.validation_until, where=f"{run.path}: validation_until")
+    return make_split(bars, validation_until=until, holding=run.weights.holding, max_age=run.features.max_age)
+
+
+def write_study(study: Study, folder: Path) -> Path:
+    """The run folder: report.html, summary.json, settings.json and the tables as Parquet. It appears whole or not."""
+    from finsignal.report import write_report
+
+    with whole_folder(folder, mark="summary.json") as work:
+        study.result.write(work)
+        for name, table in {
+            "features": study.decided.features,
+            "signals": study.decided.signals,
+            "weights": study.decided.weights,
+            "state": study.decided.state,
+            "parameters": study.parameters,
+            "news": study.news,
+            "sentiment": study.sentiment,
+            "trade_news": study.trade_news,
+        }.items():
+            table.to_parquet(work / f"{name}.parquet", index=False)
+        for name, content in {"summary": study.summary, "settings": study.result.settings}.items():
+            text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+            (work / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        write_report(
+            work / "report.html",
+            summary=study.summary,
+            result=study.result,
+            curves=study.curves,
+            trade_news=study.trade_news,
+        )
+    return folder

@@ -1,0 +1,58 @@
+"""Files and folders that appear whole or not at all: written under a temporary name beside, then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from finsignal.errors import SourceError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write to, which becomes `path` when the block ends well; a failure leaves an older file as it was.
+
+    Raises SourceError where the folder of `path` cannot be written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The suffix stays, for writers that go by it.
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    except OSError as err:
+        raise SourceError(f"{path}: cannot be written ({err.strerror}). Choose another --out.") from err
+    os.close(handle)
+    work = Path(name)
+    try:
+        yield work
+        work.chmod(0o644)
+        work.replace(path)
+    finally:
+        work.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path, *, mark: str) -> Iterator[Path]:
+    """A folder to write into, which becomes `path` when the block ends well; a failure leaves an older one as it was.
+
+    An older folder is replaced only where it is empty or holds the file `mark`, by which it shows to be of the same
+    kind. Raises SourceError where it is anything else, or cannot be written.
+    """
+    if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or (path / mark).is_file())):
+        raise SourceError(f"{path}: exists and was not written by this command (no {mark}). Choose another --out.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    except OSError as err:
+        raise SourceError(f"{path}: cannot be written ({err.strerror}). Choose another --out.") from err
+    try:
+        yield work
+        work.chmod(0o755)
+        if path.exists():
+            shutil.rmtree(path)
+        work.replace(path)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
