@@ -27,7 +27,10 @@ def place(stamps: pd.Series, bars: pd.DataFrame, *, stamp: str) -> tuple[np.ndar
         grid = to_integers(bars["open_time" if stamp == "open" else "close_time"])
     at = to_integers(stamps)
     position = np.minimum(np.searchsorted(grid, at), len(grid) - 1)
-    return np.where(grid[position] == at, position, -1), (at < grid[0]) | (at > grid[-1])
+    on_grid = grid[position] == at
+    first, last = to_integers(bars["open_time"])[0], to_integers(bars["close_time"])[-1]
+    outside = (at < grid[0]) | (at > grid[-1]) if stamp == "date" else (at < first) | (at > last)
+    return np.where(on_grid, position, -1), outside | (~on_grid & ((at == first) | (at == last)))
 
 
 def check_on_grid(prices: pd.DataFrame, bars: pd.DataFrame, *, limit: float = 0.01) -> tuple[pd.DataFrame, Counts]:

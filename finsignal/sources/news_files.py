@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -55,8 +55,8 @@ class NewsLayout(FileLayout):
     """strptime format, "unix_s" or "unix_ms"; None for ISO 8601."""
     precision: str = "second"
     """What a stamp is exact to: "second", "minute", "hour" or "date". A text counts from the end of that."""
-    latency: str | pd.Timedelta = field(default=pd.Timedelta(minutes=1))
-    """Time from publication until the item could be had, such as "1min"."""
+    latency: str = "1min"
+    """Length of time from publication until the item could be had, such as "1min"; 0 or more."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,10 +74,11 @@ class NewsLayout(FileLayout):
             hint = did_you_mean(self.precision, PRECISIONS)
             raise ConfigError(f"NewsLayout: precision {self.precision!r} is not one of {', '.join(PRECISIONS)}.{hint}")
         try:
-            latency = pd.Timedelta(self.latency)
+            possible = pd.Timedelta(self.latency) >= pd.Timedelta(0)
         except ValueError as err:
             raise ConfigError(f"NewsLayout: latency {self.latency!r} is no length of time, such as '1min'.") from err
-        object.__setattr__(self, "latency", latency)
+        if not possible:
+            raise ConfigError(f"NewsLayout: latency {self.latency!r} is below 0; no text is known before publication.")
 
 
 def read_news(
@@ -145,11 +146,12 @@ def read_news(
     links = links.drop_duplicates(["article_id", "symbol"]).assign(relevance=1.0)
     articles = frame.sort_values("url", ascending=False, kind="stable").drop_duplicates("article_id")
     known = end_of_precision(articles["published"], precision=layout.precision, tz=layout.tz or "UTC")
+    contents = zip(articles["title"].tolist(), articles["text"].tolist(), strict=True)
     articles = articles.assign(
         first_seen=pd.Series(pd.NaT, index=articles.index, dtype=INSTANT),
         recorded=pd.Series(now, index=articles.index).astype(INSTANT),
         time=known_time(known, latency=pd.Timedelta(layout.latency)),
-        story=[to_story(title, text) for title, text in zip(articles["title"], articles["text"], strict=True)],
+        story=[to_story(title, text) for title, text in contents],
     )
     return ARTICLES.to_table(articles[list(ARTICLES.columns)]), LINKS.to_table(links), counts
 
@@ -172,20 +174,28 @@ def _to_symbols(rows: pd.DataFrame, layout: NewsLayout) -> tuple[list[tuple[str,
     if layout.symbol is None:
         fixed = () if layout.symbol_fixed is None else (layout.symbol_fixed,)
         return [fixed] * len(rows), [False] * len(rows)
-    cells = rows[layout.symbol]
-    lists = [list(c) if isinstance(c, list | tuple | np.ndarray) else None for c in cells.tolist()]
+    found: dict[tuple[str, ...], tuple[str, ...]] = {}
     symbols, unmapped = [], []
-    for names, text in zip(lists, to_text(cells.where([found is None for found in lists], "")), strict=True):
-        if names is None:
-            names = text.split(layout.symbol_separator) if layout.symbol_separator else [text]
-        values = [value for value in (str(name).strip() for name in names) if value]
-        found = values
-        if layout.symbol_map is not None:
-            mapped = [layout.symbol_map.get(value, ()) for value in values]
-            found = [symbol for m in mapped for symbol in ([m] if isinstance(m, str) else m)]
-        symbols.append(tuple(sorted(set(found))))
-        unmapped.append(bool(values) and not found)
+    for cell in rows[layout.symbol].tolist():
+        if isinstance(cell, list | tuple | np.ndarray):
+            values = tuple(str(value) for value in cell)
+        elif not isinstance(cell, str) and pd.isna(cell):
+            values = ()
+        else:
+            values = tuple(str(cell).split(layout.symbol_separator)) if layout.symbol_separator else (str(cell),)
+        if values not in found:
+            found[values] = _map_symbols(values, layout.symbol_map)
+        symbols.append(found[values])
+        unmapped.append(not found[values] and any(value.strip() for value in values))
     return symbols, unmapped
+
+
+def _map_symbols(values: Sequence[str], symbol_map: Mapping[str, str | Sequence[str]] | None) -> tuple[str, ...]:
+    named = [value.strip() for value in values if value.strip()]
+    if symbol_map is not None:
+        mapped = [symbol_map.get(value, ()) for value in named]
+        named = [symbol for m in mapped for symbol in ([m] if isinstance(m, str) else m)]
+    return tuple(sorted(set(named)))
 
 
 def _check_midnights(published: pd.Series, layout: NewsLayout, path: Path) -> None:
@@ -203,7 +213,8 @@ def _check_midnights(published: pd.Series, layout: NewsLayout, path: Path) -> No
 
 def _digests(frame: pd.DataFrame) -> list[str]:
     stamps = to_integers(frame["published"]).tolist()
-    rows = zip(frame["source"], stamps, frame["title"], frame["text"], strict=True)
+    # tolist: to walk over a text column itself is several times slower
+    rows = zip(frame["source"].tolist(), stamps, frame["title"].tolist(), frame["text"].tolist(), strict=True)
     return [_digest("\x1f".join((source, str(at), title, text))) for source, at, title, text in rows]
 
 

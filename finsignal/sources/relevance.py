@@ -59,16 +59,18 @@ def join_news(articles: pd.DataFrame, links: pd.DataFrame) -> pd.DataFrame:
 
 
 def longest_silences(
-    news: pd.DataFrame, *, start: pd.Timestamp, end: pd.Timestamp, symbols: Sequence[str] | None = None, top: int = 3
+    news: pd.DataFrame, bars: pd.DataFrame, *, symbols: Sequence[str] | None = None, top: int = 3
 ) -> pd.DataFrame:
-    """The `top` longest stretches of [start, end] without a text per symbol, longest first: symbol, start, end, days.
+    """The `top` longest stretches without a text per symbol, longest first: symbol, start, end, days.
 
-    A stretch runs from one known time to the next; from `start` to the first and from the last to `end` count too, so
-    a symbol of `symbols` (default: those in the news) without any text is silent throughout. A hole in a feed looks
+    A stretch runs from one known time to the next, within the period from the first bar's open to the last bar's end.
+    From the start to the first text and from the last text to the end count too, so a symbol of `symbols` (default:
+    those in the news) without any text is silent throughout. A hole in a feed looks
     like this, and is not "no news". `days` are 24 hours, weekends included.
     """
-    if not start < end:
-        raise ConfigError(f"silences: start {start} must be before end {end}.")
+    if bars.empty:
+        raise TableError("silences: the grid of bars is empty, so there is no period to be silent in.")
+    start, end = bars["open_time"].iloc[0], bars["close_time"].iloc[-1]
     rows = []
     for symbol in sorted(set(news["symbol"]) if symbols is None else set(symbols)):
         known = news.loc[news["symbol"] == symbol, "time"]

@@ -89,22 +89,23 @@ def read_sentiment(
     contradictions.
     """
     path = Path(path)
-    keys = {"article_id": layout.article_id} if layout.by == "article_id" else {"published": layout.time}
-    keys |= {"symbol": layout.symbol}
-    keys |= {"text": layout.text, "title": layout.title} if layout.by == "text" else {}
-    keys = {key: column for key, column in keys.items() if column is not None}
+    if layout.by == "article_id":
+        named = {"article_id": layout.article_id, "symbol": layout.symbol}
+    else:
+        named = {"published": layout.time, "symbol": layout.symbol, "text": layout.text, "title": layout.title}
+    keys = {part: column for part, column in named.items() if column is not None}
     scores = [layout.label] if layout.label else [getattr(layout, name) for name in PROBABILITIES]
     rows, counts = read_rows(path, layout, [*keys.values(), *scores])
 
     frame = pd.DataFrame({"file": rows["file"]})
-    for key, column in keys.items():
-        if key == "published":
+    for part, column in keys.items():
+        if part == "published":
             stamps = rows[column]
             stamps = pd.Series(to_text(stamps), index=stamps.index, dtype="str") if stamps.dtype == object else stamps
-            frame[key] = to_instants(stamps, where=str(path), tz=layout.tz, format=layout.time_format)
+            frame[part] = to_instants(stamps, where=str(path), tz=layout.tz, format=layout.time_format)
         else:
-            texts = to_clean_text(rows[column]) if key in ("text", "title") else to_text(rows[column])
-            frame[key] = pd.Series(texts, index=rows.index, dtype="str")
+            texts = to_clean_text(rows[column]) if part in ("text", "title") else to_text(rows[column])
+            frame[part] = pd.Series(texts, index=rows.index, dtype="str")
     frame[list(PROBABILITIES)] = _to_probabilities(rows, layout)
     if "published" in frame:
         frame, counts = counts.drop(frame, frame["published"].isna(), "time cannot be read")
