@@ -1,0 +1,197 @@
+"""A training recipe: one TOML file to frozen dataclasses, and from there to labelled rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from finsignal.errors import ConfigError, did_you_mean
+from finsignal.sentiment import labelled
+from finsignal.tables import LABELS
+
+
+@dataclass(frozen=True)
+class Base:
+    """The pretrained encoder: a folder, a hub id, or `package:` and the import name of a package that holds one.
+
+    cutoff: the last day of what it can know. sha256: of its model.safetensors; refused when another is found.
+    max_tokens: longer texts are cut there, in training and in scoring.
+    """
+
+    model: str
+    cutoff: dt.date
+    licence: str
+    sha256: str = ""
+    max_tokens: int = 128
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How the encoder is tuned. method: qlora (NF4 base, double quantisation) or lora (full-precision base).
+
+    warmup: share of all steps with a rising learning rate; it falls linearly to 0 afterwards. clip: largest norm of the
+    gradient. held_out: share of the cleaned texts kept from training, on which the epoch is chosen and the temperature
+    fitted.
+    """
+
+    epochs: int
+    learning_rate: float
+    seed: int
+    method: str = "qlora"
+    rank: int = 16
+    alpha: int = 32
+    lora_dropout: float = 0.05
+    head_dropout: float = 0.1
+    batch_size: int = 32
+    warmup: float = 0.06
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    held_out: float = 0.1
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One labelled set. reader: tfns, sentfin, surge, phrasebank, fiqa, or file with columns and a label map.
+
+    path is relative to the data folder. cutoff: the last day its rows can know; it must be stated for training.
+    """
+
+    name: str
+    reader: str
+    path: str
+    licence: str
+    cutoff: dt.date
+    text_column: str = "text"
+    label_column: str = "label"
+    label_map: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a model, besides its data: `digest` is the SHA-256 of the file it was read from.
+
+    data: what is learned from. report: sets measured at the very end and used for nothing else; sets of one name are
+    measured together.
+    """
+
+    name: str
+    not_good_for: tuple[str, ...]
+    base: Base
+    tuning: Tuning
+    data: tuple[DataSet, ...]
+    report: tuple[DataSet, ...]
+    digest: str
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe of a TOML file.
+
+    Raises ConfigError at a missing or unknown key, naming the closest known one, and at a value that cannot be meant.
+    """
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+        content = tomllib.loads(raw.decode("utf-8"))
+    except (OSError, ValueError) as err:
+        raise ConfigError(f"{path}: could not be read as a TOML recipe ({err}).") from err
+    known = ["name", "not_good_for", "base", "tuning", "data", "report"]
+    _check_keys(content, known, ["name", "base", "tuning", "data"], f"{path}")
+    recipe = Recipe(
+        name=str(content["name"]),
+        not_good_for=tuple(str(item) for item in content.get("not_good_for", ())),
+        base=_make(Base, content["base"], f"{path} [base]"),
+        tuning=_make(Tuning, content["tuning"], f"{path} [tuning]"),
+        data=tuple(_make(DataSet, item, f"{path} [[data]]") for item in content["data"]),
+        report=tuple(_make(DataSet, item, f"{path} [[report]]") for item in content.get("report", ())),
+        digest=hashlib.sha256(raw).hexdigest(),
+    )
+    _check_values(recipe, path)
+    return recipe
+
+
+def _check_keys(section: dict[str, Any], known: list[str], needed: list[str], where: str) -> None:
+    for key in section:
+        if key not in known:
+            raise ConfigError(f"{where}: unknown key {key!r}.{did_you_mean(key, known)} Known keys are {known}.")
+    for key in needed:
+        if key not in section:
+            raise ConfigError(f"{where}: no key {key!r}, which every recipe needs.")
+
+
+def _make(kind: Any, section: Any, where: str) -> Any:
+    if not isinstance(section, dict):
+        raise ConfigError(f"{where}: expected a table of keys, got {type(section).__name__}.")
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    unset = (dataclasses.MISSING, dataclasses.MISSING)
+    needed = [name for name, field in fields.items() if (field.default, field.default_factory) == unset]
+    _check_keys(section, list(fields), needed, where)
+    types: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "dt.date": dt.date, "dict[str, str]": dict}
+    for key, value in section.items():
+        expected = types[str(fields[key].type)]
+        if not isinstance(value, expected) or isinstance(value, bool) or isinstance(value, dt.datetime):
+            raise ConfigError(f"{where}: {key} is {value!r}; expected {fields[key].type.replace('dt.', 'a ')}.")
+    return kind(**section)
+
+
+def _check_values(recipe: Recipe, path: Path) -> None:
+    tuning = recipe.tuning
+    rules = {
+        "epochs": tuning.epochs >= 1,
+        "learning_rate": tuning.learning_rate > 0,
+        "rank": tuning.rank >= 1,
+        "batch_size": tuning.batch_size >= 1,
+        "warmup": 0 <= tuning.warmup < 1,
+        "lora_dropout": 0 <= tuning.lora_dropout < 1,
+        "head_dropout": 0 <= tuning.head_dropout < 1,
+        "held_out": 0 < tuning.held_out < 0.5,
+        "clip": tuning.clip > 0,
+        "method": tuning.method in ("qlora", "lora"),
+    }
+    for key, holds in rules.items():
+        if not holds:
+            raise ConfigError(f"{path} [tuning]: {key} is {getattr(tuning, key)!r}, which cannot be meant.")
+    if not recipe.data:
+        raise ConfigError(f"{path}: no [[data]] to learn from.")
+    for item in (*recipe.data, *recipe.report):
+        if item.reader not in labelled.READERS:
+            raise ConfigError(
+                f"{path}: {item.name} has reader {item.reader!r}.{did_you_mean(item.reader, labelled.READERS)} "
+                f"Readers are {sorted(labelled.READERS)}."
+            )
+        if not set(item.label_map.values()) <= set(LABELS):
+            raise ConfigError(f"{path}: {item.name} maps labels to {sorted(set(item.label_map.values()))}.")
+
+
+def read_data_set(item: DataSet, data: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The rows of one set as tables.LABELLED, `time` at the stated cut-off, and its record for the card.
+
+    The record: name, path, SHA-256 and licence of the file, cut-off, counts of the reader.
+    """
+    path = Path(data) / item.path
+    if item.reader == "file":
+        rows, counts = labelled.read_labelled(
+            path,
+            text_column=item.text_column,
+            label_column=item.label_column,
+            label_map=item.label_map or None,
+            source=item.name,
+        )
+    else:
+        rows, counts = labelled.READERS[item.reader](path)
+    rows = rows.assign(time=pd.Series([labelled.to_cutoff(str(item.cutoff))] * len(rows), dtype=rows["time"].dtype))
+    record = {
+        "name": item.name,
+        "path": item.path,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "licence": item.licence,
+        "cutoff": str(item.cutoff),
+        "counts": counts,
+    }
+    return rows, record

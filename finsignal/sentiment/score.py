@@ -1,0 +1,209 @@
+"""Scoring: a model folder and text to probabilities, with ONNX Runtime and tokenizers alone.
+
+A text's probabilities never depend on its neighbours: each is run by itself, unpadded, on one thread. (Dynamic INT8
+takes its scale from the whole batch: in a padded batch a probability moved by up to 0.33.) The graph takes one text a
+run, so it cannot be done otherwise; texts run side by side on all cores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from finsignal.errors import ModelError, TableError, did_you_mean
+from finsignal.sentiment.calibrate import softmax
+from finsignal.sentiment.prompt import clean, to_input
+from finsignal.tables import LABELS, NEWS, PROBABILITIES, SENTIMENT
+
+DEFAULT = Path(__file__).parent / "default"
+GRAPH, TOKENIZER, CARD = "model.onnx", "tokenizer.json", "card.json"
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz")
+CHUNK = 16  # texts handed to a thread at once
+
+NOTHING = np.array([0.0, 1.0, 0.0])
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model folder.
+
+    name: the model's name, @, and the first 12 digits of the SHA-256 over graph, tokenizer and scoring settings, so
+    that rows scored by different models never mix. trained_until: the latest cut-off of its training data.
+    base_cutoff: when the base's own training ended. card: the whole card. Probabilities come in the order of LABELS.
+    """
+
+    name: str
+    trained_until: pd.Timestamp
+    base_cutoff: pd.Timestamp
+    temperature: float
+    card: dict[str, Any] = field(repr=False)
+    order: tuple[int, ...] = field(repr=False)  # column of the graph that holds each of LABELS
+    session: Any = field(repr=False, compare=False)
+    tokenizer: Any = field(repr=False, compare=False)
+
+    def predict_logits(self, texts: Iterable[str], *, progress: bool = False) -> np.ndarray:
+        """The graph's logits before the temperature, float64 (n, 3), in the order of LABELS; each text is cleaned."""
+        texts = list(texts)
+        out = np.empty((len(texts), len(LABELS)))
+
+        def run(start: int) -> int:
+            stop = min(start + CHUNK, len(texts))
+            for row in range(start, stop):
+                ids = np.array([self.tokenizer.encode(clean(texts[row])).ids], dtype=np.int64)
+                out[row] = self.session.run(None, {"input_ids": ids})[0][0, self.order]
+            return stop - start
+
+        starts = range(0, len(texts), CHUNK)
+        with _bar(len(texts), progress) as bar, ThreadPoolExecutor(_cores()) as pool:
+            for done in pool.map(run, starts):
+                bar.update(done)
+        return out
+
+    def predict_proba(self, texts: Iterable[str], *, progress: bool = False) -> np.ndarray:
+        """Calibrated probabilities, float64 (n, 3), rows sum to 1, columns in the order of LABELS.
+
+        Each text is cleaned by prompt.clean and cut at the card's max_tokens. A text with nothing left after cleaning
+        tells nothing: it is neutral with probability 1, without asking the model. progress: a bar on stderr.
+
+        Raises TableError where an element is not text.
+        """
+        texts = list(texts)
+        for row, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise TableError(
+                    f"texts: row {row} is {type(text).__name__}; expected text. Fill missing text with ''."
+                )
+        filled = [row for row, text in enumerate(texts) if clean(text)]
+        out = np.tile(NOTHING, (len(texts), 1))
+        if filled:
+            out[filled] = softmax(
+                self.predict_logits([texts[row] for row in filled], progress=progress), self.temperature
+            )
+        return out
+
+
+def load_model(folder: Path | str | None = None, *, label_map: Mapping[str, str] | None = None) -> Model:
+    """The model of a folder; without one, the model that ships.
+
+    The card lists the folder's files with their SHA-256, and its label names in the order of the graph's outputs, in
+    any order. label_map turns other label names into negative, neutral and positive.
+
+    Raises ModelError, naming the file, where one is missing, altered, or a pickle, which could run code when read.
+    """
+    folder = DEFAULT if folder is None else Path(folder)
+    card = read_card(folder)
+    order = _to_order([str(name) for name in card["labels"]], label_map, folder)
+    import onnxruntime
+    from tokenizers import Tokenizer
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=["CPUExecutionProvider"])
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(int(card["max_tokens"]))
+    return Model(
+        name=f"{card['name']}@{digest_of(card)[:12]}",
+        trained_until=pd.Timestamp(card["trained_until"]).tz_convert("UTC"),
+        base_cutoff=pd.Timestamp(card["base"]["known_until"]).tz_convert("UTC"),
+        temperature=float(card["temperature"]),
+        card=card,
+        order=order,
+        session=session,
+        tokenizer=tokenizer,
+    )
+
+
+def digest_of(card: Mapping[str, Any]) -> str:
+    """SHA-256, 64 hex digits, of all that decides a probability: graph, tokenizer, labels, cut length, temperature."""
+    settings = {
+        "files": {name: card["files"][name] for name in (GRAPH, TOKENIZER)},
+        "labels": list(card["labels"]),
+        "max_tokens": card["max_tokens"],
+        "temperature": card["temperature"],
+    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of a model folder whose files are all there and unaltered. Raises ModelError, naming the file."""
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such model folder.")
+    pickles = sorted(path.name for path in folder.rglob("*") if path.suffix.lower() in PICKLES)
+    if pickles:
+        raise ModelError(f"{folder}: holds {pickles[0]}; pickled weights can run code and are never loaded. Remove it.")
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    except FileNotFoundError as err:
+        raise ModelError(f"{folder}: no {CARD}; it is no model folder, or its training was cut short.") from err
+    except ValueError as err:
+        raise ModelError(f"{folder}: {CARD} is not JSON ({err}).") from err
+    needed = ("name", "labels", "max_tokens", "temperature", "files", "trained_until", "base")
+    missing = [key for key in needed if key not in card]
+    if missing:
+        raise ModelError(f"{folder}: {CARD} has no key {missing[0]!r}.")
+    for name in (GRAPH, TOKENIZER):
+        if name not in card["files"]:
+            raise ModelError(f"{folder}: {CARD} lists no file {name!r}.")
+    for name, expected in card["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise ModelError(f"{folder}: file {name} is missing; expected SHA-256 {expected}.")
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != expected:
+            raise ModelError(f"{folder}: file {name} was altered: expected SHA-256 {expected}, found {found}.")
+    return card
+
+
+def _to_order(names: list[str], label_map: Mapping[str, str] | None, folder: Path) -> tuple[int, ...]:
+    mapped = [str((label_map or {}).get(name, name)) for name in names]
+    if sorted(mapped) != sorted(LABELS):
+        odd = next((name for name in mapped if name not in LABELS), mapped[0] if mapped else "")
+        raise ModelError(
+            f"{folder}: labels are {names}; expected {list(LABELS)} in any order.{did_you_mean(odd, LABELS)} "
+            "Pass a label map."
+        )
+    return tuple(mapped.index(name) for name in LABELS)
+
+
+def score_texts(texts: Iterable[str], model: Model, progress: bool = False) -> pd.DataFrame:
+    """p_negative, p_neutral and p_positive of each text, float64, in the order given; equal texts are run once."""
+    rows = pd.Series(list(texts), dtype="object")
+    codes, distinct = pd.factorize(rows, use_na_sentinel=False)
+    found = model.predict_proba(list(distinct), progress=progress)
+    return pd.DataFrame(found[codes] if len(rows) else np.empty((0, len(LABELS))), columns=list(PROBABILITIES))
+
+
+def score_news(news: pd.DataFrame, model: Model, progress: bool = False) -> pd.DataFrame:
+    """The sentiment table of a news table: one row a news row, known when the news was.
+
+    What is read is prompt.to_input of title and text, once for each distinct input. An item with neither is neutral
+    with probability 1. Raises TableError where `news` breaks its contract.
+    """
+    NEWS.check(news)
+    inputs = [to_input(title, text) for title, text in zip(news["title"], news["text"], strict=True)]
+    table = news[["article_id", "time", "symbol"]].reset_index(drop=True)
+    table = pd.concat([table, score_texts(inputs, model, progress=progress)], axis=1)
+    table["model"] = pd.Series([model.name] * len(table), dtype="str")
+    return SENTIMENT.to_table(table)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _bar(total: int, progress: bool) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc="scoring", unit="text", disable=not progress)

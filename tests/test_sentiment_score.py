@@ -1,0 +1,227 @@
+"""Scoring with a hand-made graph whose logits are known: order of labels, neighbours, repeats, damaged folders."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from finsignal.errors import ModelError, TableError
+from finsignal.sentiment.score import digest_of, load_model, score_news, score_texts
+from finsignal.tables import INSTANT, LABELS, NEWS, PROBABILITIES, SENTIMENT
+
+# The logits of a text are the mean of its words' rows: columns are negative, neutral, positive.
+WORDS = {
+    "[UNK]": (0.0, 0.0, 0.0),
+    "down": (4.0, 0.0, 0.0),
+    "flat": (0.0, 4.0, 0.0),
+    "up": (0.0, 0.0, 4.0),
+}
+
+
+def write_folder(folder: Path, *, names: tuple[str, ...] = LABELS, **changes: Any) -> Path:
+    """A model folder whose graph's outputs stand in the order of `names`."""
+    folder.mkdir()
+    rows = np.array(list(WORDS.values()), dtype=np.float32)
+    known = [LABELS.index(name) if name in LABELS else place for place, name in enumerate(names)]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["rows", "input_ids"], ["words"]),
+            helper.make_node("ReduceMean", ["words"], ["logits"], axes=[1], keepdims=0),
+        ],
+        "words",
+        [helper.make_tensor_value_info("input_ids", TensorProto.INT64, [1, "length"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 3])],
+        [numpy_helper.from_array(np.ascontiguousarray(rows[:, known]), "rows")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, folder / "model.onnx")
+    tokenizer = Tokenizer(WordLevel({word: code for code, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.enable_padding(length=9)  # a tokenizer file may ask for padding; scoring must not follow it
+    tokenizer.save(str(folder / "tokenizer.json"))
+    card = {
+        "name": "words",
+        "labels": list(names),
+        "max_tokens": 4,
+        "temperature": 1.0,
+        "trained_until": "2023-01-01T00:00:00+00:00",
+        "base": {"model": "none", "known_until": "2021-09-01T00:00:00+00:00"},
+        "files": {
+            name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("model.onnx", "tokenizer.json")
+        },
+        **changes,
+    }
+    (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    return folder
+
+
+def softmax(logits: list[float]) -> np.ndarray:
+    return np.exp(logits) / np.exp(logits).sum()
+
+
+def test_probabilities_are_those_worked_by_hand(tmp_path: Path) -> None:
+    model = load_model(write_folder(tmp_path / "m"))
+    found = model.predict_proba(["up", "down flat", "Nothing known"])
+    assert found.dtype == np.float64
+    expected = [softmax([0, 0, 4]), softmax([2, 2, 0]), softmax([0, 0, 0])]
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+def test_the_temperature_divides_the_logits(tmp_path: Path) -> None:
+    model = load_model(write_folder(tmp_path / "m", temperature=2.0))
+    np.testing.assert_allclose(model.predict_proba(["up"]), [softmax([0, 0, 2])], atol=1e-7)
+
+
+@pytest.mark.parametrize("names", [("positive", "negative", "neutral"), ("neutral", "positive", "negative")])
+def test_label_order_in_the_card_does_not_move_the_columns(tmp_path: Path, names: tuple[str, ...]) -> None:
+    plain = load_model(write_folder(tmp_path / "plain"))
+    shuffled = load_model(write_folder(tmp_path / "shuffled", names=names))
+    texts = ["up", "down flat", "flat flat up"]
+    np.testing.assert_array_equal(plain.predict_proba(texts), shuffled.predict_proba(texts))
+    assert plain.name != shuffled.name
+
+
+def test_other_label_names_need_a_map(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "m", names=("bearish", "neutral", "bullish"))
+    with pytest.raises(ModelError, match="Pass a label map"):
+        load_model(folder)
+    model = load_model(folder, label_map={"bearish": "negative", "bullish": "positive"})
+    np.testing.assert_allclose(model.predict_proba(["down"]), [softmax([4, 0, 0])], atol=1e-7)
+
+
+def test_a_text_is_cut_at_max_tokens_and_never_padded(tmp_path: Path) -> None:
+    model = load_model(write_folder(tmp_path / "m"))
+    found = model.predict_proba(["up up up up down", "up up up up", "up"])
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[1], found[2])
+
+
+def test_a_text_without_anything_is_neutral_for_certain(tmp_path: Path) -> None:
+    model = load_model(write_folder(tmp_path / "m"))
+    found = model.predict_proba(["", "  \n", "https://t.co/x", "\x00", "up"])
+    np.testing.assert_array_equal(found[:4], [[0.0, 1.0, 0.0]] * 4)
+    assert found[4, 2] > 0.9
+
+
+def test_no_texts_give_no_rows_and_no_text_is_refused(tmp_path: Path) -> None:
+    model = load_model(write_folder(tmp_path / "m"))
+    assert model.predict_proba([]).shape == (0, 3)
+    assert score_texts([], model).shape == (0, 3)
+    with pytest.raises(TableError, match="row 1 is NoneType"):
+        model.predict_proba(["up", None])  # type: ignore[list-item]
+    with pytest.raises(TableError, match="row 1 is float"):
+        score_texts(["up", float("nan")], model)  # type: ignore[list-item]
+
+
+def test_equal_texts_are_run_once_and_any_iterable_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(write_folder(tmp_path / "m"))
+    seen: list[list[str]] = []
+    real = type(model).predict_proba
+
+    def spy(self: Any, texts: list[str], *, progress: bool = False) -> np.ndarray:
+        seen.append(list(texts))
+        return real(self, texts, progress=progress)
+
+    monkeypatch.setattr(type(model), "predict_proba", spy)
+    found = score_texts((text for text in ["up", "down", "up", "up"]), model)
+    assert seen == [["up", "down"]]
+    assert list(found.columns) == list(PROBABILITIES)
+    assert found["p_positive"].round(3).tolist() == [0.965, 0.018, 0.965, 0.965]
+
+
+def make_news(rows: list[tuple[str, str, str, str]]) -> pd.DataFrame:
+    """(article_id, symbol, title, text), all published at one instant."""
+    when = pd.Timestamp("2024-03-01 12:00", tz="UTC")
+    frame = pd.DataFrame(rows, columns=["article_id", "symbol", "title", "text"])
+    never = pd.Series([pd.NaT] * len(rows), dtype=INSTANT)
+    frame = frame.assign(published=when, first_seen=never, recorded=never, time=when, source="s", url="", story="")
+    return NEWS.to_table(frame.assign(relevance=1.0))
+
+
+def test_news_of_two_symbols_gives_two_rows_and_each_input_is_run_once(tmp_path: Path) -> None:
+    model = load_model(write_folder(tmp_path / "m"))
+    news = make_news([("a1", "X", "up", ""), ("a1", "Y", "up", ""), ("a2", "X", "", "down"), ("a3", "X", "", "")])
+    found = score_news(news, model)
+    SENTIMENT.check(found)
+    assert found[["symbol", "article_id"]].to_numpy().tolist() == [["X", "a1"], ["X", "a2"], ["X", "a3"], ["Y", "a1"]]
+    assert found["p_positive"].round(3).tolist() == [0.965, 0.018, 0.0, 0.965]
+    assert set(found["model"]) == {model.name}
+    assert (found["time"] == pd.Timestamp("2024-03-01 12:00", tz="UTC")).all()
+    assert len(score_news(NEWS.empty(), model)) == 0
+
+
+def test_progress_goes_to_stderr_and_only_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = load_model(write_folder(tmp_path / "m"))
+    model.predict_proba(["up"])
+    assert capsys.readouterr() == ("", "")
+    model.predict_proba(["up"], progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "scoring" in err
+
+
+# --- damaged and foreign folders --------------------------------------------------------------------------------------
+
+
+def test_the_name_follows_all_that_decides_a_probability(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "m")
+    card = json.loads((folder / "card.json").read_text())
+    model = load_model(folder)
+    assert model.name == f"words@{digest_of(card)[:12]}"
+    assert model.trained_until == pd.Timestamp("2023-01-01", tz="UTC")
+    assert model.base_cutoff == pd.Timestamp("2021-09-01", tz="UTC")
+    for change in ({"temperature": 1.5}, {"max_tokens": 5}, {"labels": list(reversed(LABELS))}):
+        assert digest_of(card | change) != digest_of(card)
+    assert digest_of(card | {"made": "some other day"}) == digest_of(card)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+def test_a_missing_or_altered_file_is_named_with_both_digests(tmp_path: Path, name: str) -> None:
+    folder = write_folder(tmp_path / "m")
+    path = folder / name
+    whole = path.read_bytes()
+    path.write_bytes(whole + b" ")
+    with pytest.raises(ModelError, match=rf"{name} was altered: expected SHA-256 \w{{64}}, found \w{{64}}"):
+        load_model(folder)
+    path.unlink()
+    with pytest.raises(ModelError, match=rf"{name} is missing; expected SHA-256 \w{{64}}"):
+        load_model(folder)
+
+
+def test_a_folder_cut_short_or_not_listing_its_graph_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such model folder"):
+        load_model(tmp_path / "absent")
+    folder = write_folder(tmp_path / "m", files={})
+    with pytest.raises(ModelError, match=r"lists no file 'model\.onnx'"):
+        load_model(folder)
+    (folder / "card.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ModelError, match="not JSON"):
+        load_model(folder)
+    (folder / "card.json").unlink()
+    with pytest.raises(ModelError, match="cut short"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "sub/weights.PKL", "last.ckpt"])
+def test_a_folder_with_a_pickle_is_refused(tmp_path: Path, name: str) -> None:
+    folder = write_folder(tmp_path / "m")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"never read")
+    with pytest.raises(ModelError, match="never loaded"):
+        load_model(folder)
+
+
+def test_a_moved_folder_is_the_same_model(tmp_path: Path) -> None:
+    first = load_model(write_folder(tmp_path / "m"))
+    shutil.move(tmp_path / "m", tmp_path / "elsewhere")
+    assert load_model(tmp_path / "elsewhere") == first
