@@ -208,7 +208,7 @@ def _localise(naive: pd.Series, *, where: str, tz: str | None, shown: pd.Series)
         if known.any():
             row = int(known.argmax())
             raise TableError(
-                f"{where} row {shown.index[row]}: time {str(shown.iloc[row])!r} has no time zone. "
+                f"{where} row {row}: time {str(shown.iloc[row])!r} has no time zone. "
                 "Set tz, for example tz = 'America/New_York', or write an offset."
             )
         return naive.astype("datetime64[us]").dt.tz_localize("UTC")

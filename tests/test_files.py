@@ -168,8 +168,8 @@ def test_a_misspelt_column_is_refused_with_the_closest_name(tmp_path):
 
 
 def test_stamps_without_zone_are_refused_until_the_layout_says_one(tmp_path):
-    path = write(tmp_path, [HEADER, *price_lines()])
-    with pytest.raises(TableError, match=r"row 1: time '2024-03-01 00:00' has no time zone\. Set tz"):
+    path = write(tmp_path, [HEADER, "one,malformed,row", *price_lines()])
+    with pytest.raises(TableError, match=r"AAPL\.csv row 2: time '2024-03-01 00:00' has no time zone\. Set tz"):
         read_aapl(path, PriceLayout(time="time", stamp="open"))
 
 

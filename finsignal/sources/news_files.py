@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import pandas as pd
 
-from finsignal.clock import PRECISIONS, end_of_precision, known_time, to_instants
+from finsignal.clock import PRECISIONS, end_of_precision, known_time
 from finsignal.errors import ConfigError, TableError, did_you_mean
-from finsignal.sources.rows import NOT_MAPPED, Counts, FileLayout, check_now, read_rows, to_text
+from finsignal.sources.rows import NOT_MAPPED, Counts, FileLayout, check_now, read_rows, to_stamps, to_text
 from finsignal.tables import ARTICLES, INSTANT, LINKS, to_integers
 
 MIDNIGHT_LIMIT = 0.05  # share of stamps at exact midnight above which a source must say that it stamps dates
@@ -98,10 +98,7 @@ def read_news(
     check_now(now)
     names = [layout.time, layout.title, layout.text, layout.symbol, layout.source, layout.url, layout.id]
     rows, counts = read_rows(path, layout, [name for name in names if name is not None])
-    stamps = rows[layout.time]
-    if stamps.dtype == object:
-        stamps = pd.Series(to_text(stamps), index=stamps.index, dtype="str")
-    published = to_instants(stamps, where=str(path), tz=layout.tz, format=layout.time_format)
+    published = to_stamps(rows[layout.time], path=path, tz=layout.tz, time_format=layout.time_format)
     fields = {}
     for part, column in (("title", layout.title), ("text", layout.text)):
         texts = to_text(rows[column]) if column else [""] * len(rows)

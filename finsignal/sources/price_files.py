@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from finsignal.clock import to_instants
 from finsignal.errors import ConfigError, TableError, did_you_mean
 from finsignal.sources.grid import OFF_GRID, check_step, place
 from finsignal.sources.rows import (
@@ -21,6 +20,7 @@ from finsignal.sources.rows import (
     list_files,
     read_rows,
     to_numbers,
+    to_stamps,
     to_text,
 )
 from finsignal.tables import PRICES
@@ -173,10 +173,8 @@ def _drop_repeats(
 def _to_stamps(stamps: pd.Series, layout: PriceLayout, path: Path) -> pd.Series:
     """The stamps as UTC instants, dates as midnight UTC; NaT where one cannot be read."""
     dated = layout.stamp == "date"
-    if stamps.dtype == object:
-        stamps = pd.Series(to_text(stamps), index=stamps.index, dtype="str")
     zone = layout.tz or ("UTC" if dated else None)
-    out = to_instants(stamps, where=str(path), tz=zone, format=layout.time_format)
+    out = to_stamps(stamps, path=path, tz=zone, time_format=layout.time_format)
     if not dated:
         return out
     local = out.dt.tz_convert(zone).dt.tz_localize(None)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from finsignal.clock import to_instants
 from finsignal.errors import ConfigError, SourceError, TableError, did_you_mean
 
 SUFFIXES = {
@@ -277,6 +278,15 @@ def to_text(values: pd.Series) -> list[str]:
     """Each value as text without spaces around it; a missing one is empty."""
     missing = values.isna().to_numpy()
     return ["" if gone else str(value).strip() for value, gone in zip(values.tolist(), missing, strict=True)]
+
+
+def to_stamps(stamps: pd.Series, *, path: Path, tz: str | None, time_format: str | None) -> pd.Series:
+    """The stamps of `read_rows` as UTC instants, NaT where one cannot be read. Raises as `clock.to_instants`."""
+    if stamps.dtype == object:
+        stamps = pd.Series(to_text(stamps), index=stamps.index, dtype="str")
+    # to_instants names the position of a stamp: one that stands at its row number is found in the file
+    by_number = stamps.reindex(range(int(stamps.index.max()) + 1)) if len(stamps) else stamps
+    return to_instants(by_number, where=str(path), tz=tz, format=time_format).loc[stamps.index]
 
 
 def to_numbers(values: pd.Series, *, decimal: str = ".") -> pd.Series:

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from finsignal.clock import to_instants
 from finsignal.errors import ConfigError, did_you_mean
 from finsignal.sources.news_files import to_clean_text
-from finsignal.sources.rows import NO_ARTICLE, Counts, FileLayout, read_rows, to_numbers, to_text
+from finsignal.sources.rows import NO_ARTICLE, Counts, FileLayout, read_rows, to_numbers, to_stamps, to_text
 from finsignal.tables import LABELS, PROBABILITIES, SENTIMENT
 
 ROUNDING = 0.01  # probabilities written with two or three decimals may miss a sum of 1 by this; they are scaled to it
@@ -100,9 +99,7 @@ def read_sentiment(
     frame = pd.DataFrame({"file": rows["file"]})
     for part, column in keys.items():
         if part == "published":
-            stamps = rows[column]
-            stamps = pd.Series(to_text(stamps), index=stamps.index, dtype="str") if stamps.dtype == object else stamps
-            frame[part] = to_instants(stamps, where=str(path), tz=layout.tz, format=layout.time_format)
+            frame[part] = to_stamps(rows[column], path=path, tz=layout.tz, time_format=layout.time_format)
         else:
             texts = to_clean_text(rows[column]) if part in ("text", "title") else to_text(rows[column])
             frame[part] = pd.Series(texts, index=rows.index, dtype="str")
