@@ -414,7 +414,7 @@ def test_drawings_are_figures_that_plotly_knows(bars: int) -> None:
 def test_thinning_keeps_the_deepest_drawdown_and_the_last_value() -> None:
     run = make_run(bars=9001, symbols=["A"], trades=0)
     equity = run["result"].equity.copy()
-    equity.iloc[4001] = equity.iloc[:4001].max() / 2
+    equity.iloc[4000] = equity.iloc[:4000].max() / 2
     page = make_report(**{**run, "result": dataclasses.replace(run["result"], equity=equity)})
     data = json.loads(re.search('id="drawings">(.*?)</script>', page, re.DOTALL)[1])[0]["data"]  # type: ignore[index]
     drawn = {trace["name"]: trace["y"] for trace in data}
@@ -487,6 +487,19 @@ def test_a_failed_write_leaves_the_older_page(
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
 
+def test_a_page_appears_under_its_name_only_when_it_is_whole(
+    run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[bool] = []
+
+    def replace(source: Path, target: Path) -> None:
+        moved.append(source.read_text(encoding="utf-8").endswith("</html>\n") and not target.exists())
+
+    monkeypatch.setattr("finsignal.report.os.replace", replace)
+    write_report(tmp_path / "report.html", **run)
+    assert moved == [True]
+
+
 def test_numbers_are_written_for_people() -> None:
     assert number(-0.00001, "percent") == "\u22120.001\xa0%"
     assert number(-0.000001, "percent") == "0.000\xa0%"
@@ -546,13 +559,16 @@ def test_chromium_draws_the_page_runs_no_foreign_script_and_sends_no_request(
         )
         run["trade_news"].loc[0, "url"] = here
         path = write_report(tmp_path / "report.html", **run)
-        seen = subprocess.run([*chromium, path.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+        seen = subprocess.run([*chromium, path.as_uri()], capture_output=True, text=True, timeout=300, check=True)
         server.shutdown(socket.SHUT_RDWR)
     assert visits == []
     assert [line for line in seen.stderr.splitlines() if "CONSOLE" in line] == []
     dom = Reader(seen.stdout)
     drawn = [had for tag, had in dom.elements if tag == "svg" and "main-svg" in str(had.get("class"))]
     assert len(drawn) >= 4
+    offered = [str(had["data-title"]) for _, had in dom.elements if "data-title" in had]
+    assert "Reset axes" in offered
+    assert not re.search("share|cloud|studio", " ".join(offered), re.IGNORECASE)
     title = re.search("<title>(.*?)</title>", seen.stdout, re.DOTALL)
     assert title is not None
     assert title[1] != "owned"

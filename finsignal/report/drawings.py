@@ -28,6 +28,8 @@ OTHERS = (
 )  # told apart by colour-blind eyes too
 LONG_SHORT = [[0, "#b4531b"], [0.25, "#e9b48f"], [0.5, "#ffffff"], [0.75, "#9dc1e4"], [1, "#1f5fa8"]]
 
+SHADES = (("validation", "rgba(138,100,0,.07)", 0), ("test", "rgba(31,95,168,.06)", -13))  # colour, pixels down
+
 Drawing = dict[str, Any]
 
 
@@ -71,12 +73,14 @@ def draw_equity(
     layout = base_layout(520)
     layout["yaxis"] |= {
         "domain": [0.34, 1],
-        "title": {"text": "account value", "standoff": 6},
         "tickformat": money.replace(".3", ".2"),
     }
-    layout["yaxis2"] = {**layout["yaxis"], "domain": [0, 0.28], "title": {"text": "drawdown", "standoff": 6},
+    layout["yaxis2"] = {**layout["yaxis"], "domain": [0, 0.28],
                         "tickformat": ".0%" if deepest.min() < -0.05 else ".1%", "rangemode": "tozero"}  # fmt: skip
     layout["xaxis"]["anchor"] = "y2"
+    if deepest.min() == 0:
+        layout["yaxis2"]["range"] = [-0.01, 0]
+    widen_single(layout, result.equity.index)
     shade_split(layout, split)
     step = math.ceil(size / POINTS)
     note = (
@@ -122,7 +126,7 @@ def draw_positions(weights: pd.DataFrame) -> tuple[Drawing | None, str]:
     top = 1 - 110 / (height - 70)
     layout = base_layout(height)
     layout["hovermode"] = "closest"
-    layout["yaxis"] |= {"type": "category", "autorange": "reversed", "domain": [0, top - 0.04], "automargin": True,
+    layout["yaxis"] |= {"type": "category", "autorange": "reversed", "domain": [0, top - 0.04],
                         "tickfont": {"size": 11}, "showgrid": False, "ticks": ""}  # fmt: skip
     layout["yaxis"]["dtick"] = 1
     layout["yaxis2"] = {
@@ -133,6 +137,7 @@ def draw_positions(weights: pd.DataFrame) -> tuple[Drawing | None, str]:
         "nticks": 4,
     }
     layout["xaxis"]["anchor"] = "y"
+    widen_single(layout, weights.index)
     notes = []
     if len(weights.columns) > SYMBOLS:
         notes.append(
@@ -149,7 +154,7 @@ def base_layout(height: int) -> Drawing:
     """The look that the charts share."""
     return {
         "height": height,
-        "margin": {"l": 58, "r": 14, "t": 12, "b": 30},
+        "margin": {"l": 12, "r": 14, "t": 30, "b": 30},
         "paper_bgcolor": "#fff",
         "plot_bgcolor": "#fff",
         "font": {
@@ -158,23 +163,30 @@ def base_layout(height: int) -> Drawing:
             "color": "#1d2733",
         },
         "hovermode": "x unified",
-        "legend": {"orientation": "h", "x": 0, "y": -0.08, "yanchor": "top"},
+        "legend": {"orientation": "h", "x": 0, "y": -46 / (height - 100), "yanchor": "top"},
         "xaxis": {"type": "date", "gridcolor": "#edf0f2", "linecolor": "#c9d0d7"},
-        "yaxis": {"gridcolor": "#edf0f2", "zerolinecolor": "#c9d0d7"},
+        "yaxis": {"gridcolor": "#edf0f2", "zerolinecolor": "#c9d0d7", "automargin": True},
     }
+
+
+def widen_single(layout: Drawing, index: pd.Index) -> None:
+    """Gives a lone bar a day to either side; Plotly would give it a microsecond."""
+    if len(index) == 1:
+        day = pd.Timedelta(days=1)
+        layout["xaxis"]["range"] = stamps(pd.DatetimeIndex([index[0] - day, index[0] + day]))
 
 
 def shade_split(layout: Drawing, split: Mapping[str, Any] | None) -> None:
     """Shades the validation and test periods and names them."""
     layout["shapes"], layout["annotations"] = [], []
-    for name, color in (("validation", "rgba(138,100,0,.07)"), ("test", "rgba(31,95,168,.06)")) if split else ():
+    for name, color, drop in SHADES if split else ():
         first, last = (str(pd.Timestamp(moment).tz_localize(None)) for moment in split[name])  # type: ignore[index]
         layout["shapes"].append({
             "type": "rect", "xref": "x", "yref": "paper", "x0": first, "x1": last, "y0": 0, "y1": 1,
             "fillcolor": color, "line": {"width": 0}, "layer": "below",
         })  # fmt: skip
         layout["annotations"].append({
-            "x": first, "xref": "x", "y": 1, "yref": "paper", "text": name, "showarrow": False,
+            "x": first, "xref": "x", "y": 1, "yref": "paper", "text": name, "showarrow": False, "yshift": drop,
             "xanchor": "left", "yanchor": "top", "font": {"size": 11, "color": "#5d6875"},
         })  # fmt: skip
 

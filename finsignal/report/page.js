@@ -3,23 +3,22 @@
   var drawings = JSON.parse(document.getElementById("drawings").textContent);
   var narrow = window.matchMedia("(max-width: 520px)").matches;
   drawings.forEach(function (drawing) {
+    drawing.height = drawing.layout.height;
     var place = document.getElementById("figure-" + drawing.id);
-    if (narrow) {
-      drawing.layout.margin.l = 46;
-      drawing.layout.margin.r = 8;
-    }
     Plotly.newPlot(place, drawing.data, drawing.layout, {
-      responsive: true, displaylogo: false, showLink: false, plotlyServerURL: "", topojsonURL: "",
+      responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover",
+      // Plotly would offer to send the chart to its own service.
+      showSendToCloud: false, showLink: false, plotlyServerURL: "", topojsonURL: "",
       modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"]
     });
   });
 
   // A chart keeps its pixel width on paper and would be cut off there.
   window.addEventListener("beforeprint", function () {
-    drawings.forEach(function (drawing) { Plotly.relayout("figure-" + drawing.id, { width: 680 }); });
+    drawings.forEach(function (drawing) { Plotly.relayout("figure-" + drawing.id, { width: 680, height: drawing.id === "equity" ? 400 : drawing.height }); });
   });
   window.addEventListener("afterprint", function () {
-    drawings.forEach(function (drawing) { Plotly.relayout("figure-" + drawing.id, { width: null, autosize: true }); });
+    drawings.forEach(function (drawing) { Plotly.relayout("figure-" + drawing.id, { width: null, height: drawing.height, autosize: true }); });
   });
 
   var list = document.getElementById("trade-list");

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from finsignal.report.text import MINUS, NONE, Html, bdi, day, escape, is_none, items, number, signed, table
+from finsignal.report.text import MINUS, NONE, Html, bdi, day, escape, is_none, items, number, plural, signed, table
 
 # key, what a reader calls it, how it is written, what it means
 FIGURES = (
@@ -39,9 +39,9 @@ def subtitle_part(period: Mapping[str, Any]) -> str:
     symbols = [str(symbol) for symbol in period.get("symbols", ())]
     shown = ", ".join(symbols[:8]) + (f" and {len(symbols) - 8} more" if len(symbols) > 8 else "")
     return (
-        f"{day(period.get('start'))} to {day(period.get('end'))} · {number(period.get('bars'), 'count')} bars of "
-        f"{period.get('bar', NONE)} in {number(period.get('sessions'), 'count')} sessions · "
-        f"{period.get('market', NONE)} · {len(symbols)} symbol{'' if len(symbols) == 1 else 's'}: {shown}"
+        f"{day(period.get('start'))} to {day(period.get('end'))} · {plural(period.get('bars'), 'bar')} of "
+        f"{period.get('bar', NONE)} in {plural(period.get('sessions'), 'session')} · "
+        f"{period.get('market', NONE)} · {plural(len(symbols), 'symbol')}: {shown}"
     )
 
 
@@ -196,7 +196,7 @@ def texts_part(texts: Mapping[str, Any]) -> Html:
     return Html(
         f"{out}<h3>Silences</h3><p class='sub'>Stretches without a text: HOLD, or a missing feed.</p>"
         + fold(
-            f"{len(silent)} silences, the longest first",
+            f"{plural(len(silent), 'silence')}, the longest first",
             table(("Symbol", "From", "To", "Days"), silent, numbers=(3,)),
             len(silent) <= 8,
         )

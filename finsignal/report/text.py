@@ -64,9 +64,21 @@ def number(value: Any, kind: str = "number") -> str:
         text = f"{value:,.0f}"
     elif kind in ("ratio", "times"):
         text = f"{value:,.2f}" + ("\xa0\u00d7" if kind == "times" else "")
+    elif kind == "price":
+        size = abs(value)
+        text = f"{value:,.2f}" if size >= 10 else f"{value:.4f}" if size >= 1 else f"{value:.4g}"
     else:
         text = f"{value:,.2f}" if abs(value) >= 1000 else f"{value:,.6g}"
     return re.sub(r"^-(?=[0.,]*\D*$)", "", text).replace("-", MINUS)
+
+
+def plural(count: Any, noun: str) -> str:
+    """The count with its noun.
+
+    >>> plural(1, "bar"), plural(2000, "bar")
+    ('1 bar', '2,000 bars')
+    """
+    return f"{number(count, 'count')} {noun}{'' if count == 1 else 's'}"
 
 
 def signed(value: Any, kind: str = "percent") -> Html:

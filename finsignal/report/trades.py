@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from finsignal.errors import LookaheadError, TableError
-from finsignal.report.text import Html, bdi, escape, gap, instant, number, signed, table
+from finsignal.report.text import Html, bdi, escape, gap, instant, number, plural, signed, table
 from finsignal.tables import PROBABILITIES, BacktestResult
 
 NEWS_COLUMNS = (
@@ -44,7 +44,7 @@ def trades_note(result: BacktestResult) -> str:
     """How many trades closed and how many are still open."""
     count = int(result.trades["closed"].sum())
     waiting = len(result.trades) - count
-    note = f"{count:,} closed trade{'' if count == 1 else 's'}, from {len(result.orders):,} orders."
+    note = f"{plural(count, 'closed trade')}, from {plural(len(result.orders), 'order')}."
     if waiting:
         note += f" {waiting:,} still open at the end: marked at the last close and not counted as trades."
     return note
@@ -79,9 +79,9 @@ def trade_row(trade: dict[str, Any], texts: list[dict[str, Any]]) -> str:
         instant(trade["entry_time"]),
         instant(trade["exit_time"]) if trade["closed"] else "still open",
         number(trade["bars"], "count"),
-        number(trade["quantity"]),
-        number(trade["entry_price"]),
-        number(trade["exit_price"]),
+        number(trade["quantity"], "price"),
+        number(trade["entry_price"], "price"),
+        number(trade["exit_price"], "price"),
         number(trade["fees"], "ratio"),
         signed(trade["profit"], "ratio"),
         signed(trade["return"]),
