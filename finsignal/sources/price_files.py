@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from finsignal.errors import ConfigError, TableError, did_you_mean
+from finsignal.errors import ConfigError, SourceError, TableError, did_you_mean
 from finsignal.sources.grid import OFF_GRID, check_step, place
 from finsignal.sources.rows import (
     OUTSIDE,
@@ -17,7 +17,6 @@ from finsignal.sources.rows import (
     Counts,
     FileLayout,
     check_now,
-    list_files,
     read_rows,
     to_numbers,
     to_stamps,
@@ -95,7 +94,7 @@ def read_prices(
     check_now(now)
     named = layout.symbol is not None
     parts, total = [], Counts()
-    for symbol, path in list_files(paths):
+    for symbol, path in _list_files(paths):
         if named == (symbol is not None):
             raise ConfigError(
                 f"{path}: a symbol must come from one place, the layout's symbol column or a mapping symbol -> file; "
@@ -110,6 +109,17 @@ def read_prices(
     total.check(limit, where="prices")
     check_step(frame, bars, where="prices")
     return PRICES.to_table(frame.drop(columns="file")), total
+
+
+def _list_files(paths: Path | str | Mapping[str, Path | str] | Sequence[Path | str]) -> list[tuple[str | None, Path]]:
+    """(symbol, path) of each file, the symbol None where no mapping names it. Raises SourceError for no file."""
+    if isinstance(paths, Mapping):
+        files: list[tuple[str | None, Path]] = [(str(symbol), Path(path)) for symbol, path in paths.items()]
+    else:
+        files = [(None, Path(path)) for path in ([paths] if isinstance(paths, Path | str) else paths)]
+    if not files:
+        raise SourceError("prices: no file is named; expected at least one.")
+    return files
 
 
 def _read_price_file(

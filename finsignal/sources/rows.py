@@ -298,17 +298,6 @@ def to_numbers(values: pd.Series, *, decimal: str = ".") -> pd.Series:
     return pd.to_numeric(values, errors="coerce").astype("float64")
 
 
-def list_files(paths: Path | str | Mapping[str, Path | str] | Sequence[Path | str]) -> list[tuple[str | None, Path]]:
-    """(symbol, path) of each file, the symbol None where no mapping names it. Raises SourceError for no file."""
-    if isinstance(paths, Mapping):
-        files: list[tuple[str | None, Path]] = [(str(symbol), Path(path)) for symbol, path in paths.items()]
-    else:
-        files = [(None, Path(path)) for path in ([paths] if isinstance(paths, Path | str) else paths)]
-    if not files:
-        raise SourceError("prices: no file is named; expected at least one.")
-    return files
-
-
 def check_now(now: pd.Timestamp) -> pd.Timestamp:
     """The instant itself. Raises ConfigError where it has no zone."""
     if now.tzinfo is None:
