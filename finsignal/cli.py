@@ -16,6 +16,8 @@ from finsignal.errors import ConfigError, FinsignalError, SourceError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from finsignal.sentiment.score import Model
+
 ACTION = {"negative": "SELL", "neutral": "HOLD", "positive": "BUY"}
 
 
@@ -175,13 +177,17 @@ def backtest(options: argparse.Namespace) -> None:
 
     require("vectorbt", extra="backtest", work="a backtest")  # before anything is read or scored
     from finsignal.report.terminal import to_text
-    from finsignal.study import read_inputs, run_study, write_study
+    from finsignal.study import RUN_FOLDER_MARK, read_inputs, run_study, write_study
+    from finsignal.writing import check_replaceable
 
     run = read_options(options)
+    folder = options.out or Path("runs") / run.name
+    check_replaceable(folder, mark=RUN_FOLDER_MARK)
     inputs = read_inputs(run, now=read_clock())
-    sentiments, cards = make_sentiments(options, run, inputs.news)
-    study = run_study(run, inputs, sentiments, cards=cards)
-    folder = write_study(study, options.out or Path("runs") / run.name)
+    sentiments = read_scores(options, run, inputs.news)
+    by_model, models = make_scores(options, inputs.news)
+    study = run_study(run, inputs, {**sentiments, **by_model}, models=models)
+    write_study(study, folder)
     if options.json:
         print_json({**study.summary, "folder": str(folder), "report": str(folder / "report.html")})
     else:
@@ -195,14 +201,22 @@ def show_signal(options: argparse.Namespace) -> None:
     from finsignal.study import make_signal_rows, read_inputs
 
     run = read_options(options)
-    now = to_instant(options.now, where="--now", tz=None) if options.now else read_clock()
-    inputs = read_inputs(run, now=now)
+    clock = read_clock()
+    now = to_instant(options.now, where="--now", tz=None) if options.now else clock
+    inputs = read_inputs(run, now=clock)  # a file may hold rows after --now, which the decision does not see
+    given = read_scores(options, run, inputs.news)
     rows = make_signal_rows(
-        run, inputs, lambda news: make_sentiments(options, run, news), now=now, parameters=options.parameters
+        run,
+        inputs,
+        lambda news: (given, {}) if given else make_scores(options, news),
+        now=now,
+        parameters=options.parameters,
     )
     if options.json:
         print_json(rows)
         return
+    for note in rows[0]["notes"]:
+        print(f"! {note}")
     for row in rows:
         mix = row["breakdown"]
         print(
@@ -223,6 +237,8 @@ def score(options: argparse.Namespace) -> None:
     given = [bool(options.text), options.file is not None]
     if sum(given) != 1:
         raise ConfigError("score: expected a file, - for lines from stdin, or --text; one of them, once.")
+    if not 0 <= options.threshold <= 1:
+        raise ConfigError(f"score: --threshold is {options.threshold}; expected 0 to 1.")
     if options.file in (None, "-"):
         texts = options.text or [line.rstrip("\n") for line in sys.stdin]
         score_lines(texts, options)
@@ -273,8 +289,14 @@ def score_file(path: Path, options: argparse.Namespace) -> None:
 
     if options.out is None:
         raise ConfigError(f"score: {path} is a file, so say where its scored rows go with --out FILE.")
-    columns = [options.text_column] if options.text_column else ["title", "text"]
+    columns = [options.text_column] if options.text_column else []
     rows = read_any(path, columns=columns)
+    columns = columns or [name for name in ("title", "text") if name in rows.columns]
+    if not columns:
+        raise SourceError(
+            f"{path}: neither a column 'title' nor 'text'; columns are {[str(name) for name in rows.columns]}. "
+            "Name that of the texts with --text-column NAME."
+        )
     taken = [f"p_{name}" for name in ACTION if f"p_{name}" in rows.columns]
     if taken:
         raise SourceError(f"{path}: has a column {taken[0]!r} already; rename it, or the scores would replace it.")
@@ -335,29 +357,30 @@ def read_options(options: argparse.Namespace) -> Any:
     return read_run(options.run, news_path=news, prices_path=prices, sentiment=sentiment)
 
 
-def make_sentiments(
-    options: argparse.Namespace, run: Any, news: pd.DataFrame
-) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
-    """Sentiment tables by name, the run's own first, and the cards of the models behind them."""
+def read_scores(options: argparse.Namespace, run: Any, news: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The sentiment table of --sentiment by its name; nothing where it is not given."""
+    from finsignal.sources.files import read_sentiment
+
+    if options.sentiment is None:
+        return {}
+    if run.sentiment is None:
+        raise ConfigError(
+            f"{run.path}: --sentiment needs to know the file's columns. Write a [sentiment] section, or pass "
+            "--map by=text --map time=COLUMN --map text=COLUMN --map label=COLUMN."
+        )
+    table, counts = read_sentiment(options.sentiment, run.sentiment, news, limit=run.row_limit)
+    for note in counts.notes:
+        print(note, file=sys.stderr)
+    return {f"scores of {options.sentiment.name}": table}
+
+
+def make_scores(options: argparse.Namespace, news: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], dict[str, Model]]:
+    """The model's sentiment table by its name, and the model by the same name."""
     from finsignal.sentiment.score import load_model, score_news
 
-    sentiments, cards = {}, {}
-    if options.sentiment is not None:
-        from finsignal.sources.files import read_sentiment
-
-        if run.sentiment is None:
-            raise ConfigError(
-                f"{run.path}: --sentiment needs to know the file's columns. Write a [sentiment] section, or pass "
-                "--map by=text --map time=COLUMN --map text=COLUMN --map label=COLUMN."
-            )
-        table, counts = read_sentiment(options.sentiment, run.sentiment, news, limit=run.row_limit)
-        sentiments[f"scores of {options.sentiment.name}"] = table
-        for note in counts.notes:
-            print(f"{options.sentiment.name}: {note}", file=sys.stderr)
     model = load_model(options.model)
-    sentiments[f"model {model.name}"] = score_news(news, model, progress=True)
-    cards[f"model {model.name}"] = model.card
-    return sentiments, cards
+    name = f"model {model.name}"
+    return {name: score_news(news, model, progress=True)}, {name: model}
 
 
 def read_clock() -> pd.Timestamp:

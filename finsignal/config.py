@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import inspect
+import math
 import sys
 import tomllib
 import types
@@ -97,7 +98,11 @@ class RunFile:
 
     def load_baseline(self) -> Strategy | None:
         """The strategy on price features alone, or None where the run names none."""
-        return load_strategy(self.path.parent / self.baseline) if self.baseline else None
+        if not self.baseline:
+            return None
+        function = load_strategy(self.path.parent / self.baseline)
+        check_parameters(function, [], where=f"{self.path}: baseline")
+        return function
 
     def make_parameters(self) -> pd.DataFrame:
         """The stated parameters as a table, known always."""
@@ -132,6 +137,8 @@ def read_run(path: Path | str, **changes: Any) -> RunFile:
         raise ConfigError(f"{path}: cannot be read as text ({err}).") from err
     except tomllib.TOMLDecodeError as err:
         raise ConfigError(f"{path}: is not TOML: {err}.") from err
+    if "path" in content:
+        raise ConfigError(f"{path}: unknown key 'path'. Files are named by prices_path and news_path.")
     content.update({name: value for name, value in changes.items() if value is not None})
     return to_dataclass(RunFile, {"path": path, **content}, where=str(path))
 
@@ -184,6 +191,8 @@ def _to_type(hint: Any, value: Any, where: str) -> Any:
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if hint is float and isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where}: expected a finite number, got {value!r}. To lift a limit, write a large one.")
     if hint is str and not isinstance(value, str) and hasattr(value, "isoformat"):
         return value.isoformat()  # TOML has dates of its own
     if isinstance(hint, type) and (not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)):

@@ -69,8 +69,8 @@ def judge(figures: dict[str, Any], *, hold: dict[str, Any] | None) -> dict[str, 
     """The verdict in words and its reasons, by a stated rule.
 
     "cannot tell" where fewer than 30 trades were closed, or where 0 lies within 1.96 standard errors of the Sharpe
-    ratio. Else "loses after costs" where the ratio is negative, and "gains after costs in this sample" where it is
-    positive: one sample, which is not proof.
+    ratio. Else "not profitable after costs" where the ratio is negative, and "positive after costs in this sample"
+    where it is positive: one sample, which is not proof.
     """
     sharpe, error = figures["sharpe"], figures["sharpe_error"]
     trades, days = figures["trades"], figures["days"]
@@ -91,7 +91,7 @@ def judge(figures: dict[str, Any], *, hold: dict[str, Any] | None) -> dict[str, 
         if trades < FEW_TRADES or low <= 0 <= high:
             word = "cannot tell"
         else:
-            word = "gains after costs in this sample" if low > 0 else "loses after costs"
+            word = "positive after costs in this sample" if low > 0 else "not profitable after costs"
     if hold is not None and figures["net_return"] is not None and hold["net_return"] is not None:
         more = figures["net_return"] >= hold["net_return"]
         reasons.append(

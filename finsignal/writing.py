@@ -29,7 +29,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield work
         work.chmod(0o644)
-        work.replace(path)
+        try:
+            work.replace(path)
+        except OSError as err:  # such as a folder of that name
+            raise SourceError(f"{path}: cannot be written ({err.strerror}). Choose another --out.") from err
     finally:
         work.unlink(missing_ok=True)
 
@@ -41,8 +44,7 @@ def whole_folder(path: Path, *, mark: str) -> Iterator[Path]:
     An older folder is replaced only where it is empty or holds the file `mark`, by which it shows to be of the same
     kind. Raises SourceError where it is anything else, or cannot be written.
     """
-    if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or (path / mark).is_file())):
-        raise SourceError(f"{path}: exists and was not written by this command (no {mark}). Choose another --out.")
+    check_replaceable(path, mark=mark)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
@@ -51,8 +53,16 @@ def whole_folder(path: Path, *, mark: str) -> Iterator[Path]:
     try:
         yield work
         work.chmod(0o755)
+        old = work.with_name(f"{work.name}-old")
         if path.exists():
-            shutil.rmtree(path)
+            path.replace(old)
         work.replace(path)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def check_replaceable(path: Path, *, mark: str) -> None:
+    """Refuses a folder to write to that holds something else: neither absent, nor empty, nor with the file `mark`."""
+    if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or (path / mark).is_file())):
+        raise SourceError(f"{path}: exists and was not written by this command (no {mark}). Choose another --out.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +13,8 @@ def to_text(summary: Mapping[str, Any]) -> str:
     """The summary on about thirty lines of at most a hundred characters, a dash where a figure is not defined."""
     period, texts, figures, model = (summary[k] for k in ("period", "texts", "performance", "model"))
     lines = [f"{summary['name']}: {summary['verdict']['word'].upper()}"]
-    lines += [f"  ! {note}" for note in summary["notes"]]
-    lines += [f"  {reason}" for reason in summary["verdict"]["reasons"]]
+    lines += [_wrap(note, "  ! ") for note in summary["notes"]]
+    lines += [_wrap(reason, "  ") for reason in summary["verdict"]["reasons"]]
     lines += [
         "",
         _row(
@@ -27,8 +28,9 @@ def to_text(summary: Mapping[str, Any]) -> str:
         lines.append(
             _row(
                 "chosen",
-                f"{_settings(summary['chosen'])} of {summary['settings_tried']} tried on {validation[0][:10]} to "
-                f"{validation[1][:10]}; {period['split']['purge_bars']} bars purged",
+                (f"{_settings(summary['chosen'])}: " if summary["chosen"] else "as stated: ")
+                + f"{summary['settings_tried']} tried on {validation[0][:10]} to {validation[1][:10]}, "
+                f"{period['split']['purge_bars']} bars purged",
             )
         )
     else:
@@ -89,7 +91,11 @@ def to_text(summary: Mapping[str, Any]) -> str:
 
 
 def _row(name: str, text: str) -> str:
-    return f"  {name:<16}{text}"
+    return _wrap(text, f"  {name:<16}")
+
+
+def _wrap(text: str, head: str) -> str:
+    return textwrap.fill(text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
 
 
 def _settings(chosen: Mapping[str, float]) -> str:

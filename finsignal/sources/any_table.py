@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,8 +25,15 @@ def read_any(path: Path, *, columns: Sequence[str]) -> pd.DataFrame:
     try:
         if kind == "csv":
             frame = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8-sig")
+            if not isinstance(frame.index, pd.RangeIndex):
+                raise ValueError("rows have more fields than the header")
         elif kind == "jsonl":
-            frame = pd.read_json(path, lines=True, dtype=False, convert_dates=False)
+            lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+            # As objects: pandas would make 7 into 7.0 where another row has none, and round what it writes.
+            rows = [json.loads(line) for line in lines]
+            if not all(isinstance(row, dict) for row in rows):
+                raise ValueError("expected one JSON object a line")
+            frame = pd.DataFrame.from_records(rows).astype("object")
         else:
             frame = pd.read_parquet(path)
     except FileNotFoundError as err:
@@ -52,6 +60,8 @@ def write_any(frame: pd.DataFrame, path: Path) -> None:
         if kind == "csv":
             frame.to_csv(work, index=False)
         elif kind == "jsonl":
-            frame.to_json(work, orient="records", lines=True, force_ascii=False, date_format="iso")
+            plain = frame.astype("object").where(frame.notna(), None)
+            lines = [json.dumps(row, ensure_ascii=False, default=str) for row in plain.to_dict("records")]
+            work.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         else:
             frame.to_parquet(work, index=False)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,9 @@ import pandas as pd
 
 from finsignal.clock import to_instant
 from finsignal.config import RunFile
-from finsignal.errors import ConfigError, LookaheadError, TableError
-from finsignal.sources.files import Counts, join_news, read_news, read_prices, score_relevance
+from finsignal.errors import ConfigError, LookaheadError, TableError, did_you_mean
+from finsignal.sentiment.score import Model
+from finsignal.sources.files import Counts, join_news, make_links, read_news, read_prices, score_relevance
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,15 @@ def read_inputs(run: RunFile, *, now: pd.Timestamp) -> Inputs:
         if not (prices["symbol"] == symbol).any():
             raise TableError(f"prices: no bar of {symbol} between {run.start} and {run.end}; check symbols and files.")
     articles, links, news_counts = read_news(_beside(run, run.news_path), run.news, now=now, limit=run.row_limit)
+    if run.news.symbol is None and run.news.symbol_fixed is None:
+        if not run.names:
+            raise ConfigError(f"{run.path}: [news] has no symbol column; state symbol_fixed, or [names] to look for.")
+        links = make_links(articles, run.names)
     links = links[links["symbol"].isin(run.symbols)].reset_index(drop=True)
     news = join_news(articles, score_relevance(articles, links, run.names))
+    others = len(articles) - links["article_id"].nunique()
+    if others:
+        news_counts = replace(news_counts, dropped={**news_counts.dropped, "about none of the run's symbols": others})
     first, last = bars["time"].iloc[0], bars["time"].iloc[-1]
     if not news["time"].between(first - pd.Timedelta(days=30), last).any():
         found = f"news runs {news['time'].min()} to {news['time'].max()}" if len(news) else "no news is about them"
@@ -68,17 +75,23 @@ def _price_files(run: RunFile) -> dict[str, Path] | list[Path]:
         raise ConfigError(f"{run.path}: several symbols without a symbol column; name files as SYMBOL=file, one each.")
     if plain:
         named = {run.symbols[0]: plain[0]}
+    for symbol in named:
+        if symbol not in run.symbols:
+            hint = did_you_mean(symbol, run.symbols)
+            raise ConfigError(f"{run.path}: a price file is named for {symbol!r}, which symbols does not have.{hint}")
     return {symbol: _beside(run, p) for symbol, p in named.items()}
 
 
-def check_seen(run: RunFile, card: Mapping[str, Any] | None) -> list[str]:
+def check_seen(run: RunFile, model: Model | None) -> list[str]:
     """What must be said first of a model that may have seen the run's period. Raises LookaheadError unless allowed."""
-    if card is None:
+    if model is None:
         return []
     start = to_instant(run.start, where=f"{run.path}: start")
     notes = []
-    for key, what in (("trained_until", "its training data ends"), ("base_cutoff", "the knowledge of its base ends")):
-        end = to_instant(card[key], where=f"model card: {key}")
+    for end, what in (
+        (model.trained_until, "the model's training data ends"),
+        (model.base_cutoff, "the knowledge of the model's base ends"),
+    ):
         if start < end:
             notes.append(f"Seen data: the run begins {start.date()}, before {what} ({end.date()}).")
     if notes and not run.allow_seen:

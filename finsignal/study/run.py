@@ -18,24 +18,18 @@ from finsignal.clock import to_instant
 from finsignal.config import ALWAYS, RunFile, to_parameters
 from finsignal.errors import ConfigError
 from finsignal.features import texts_behind
+from finsignal.sentiment.score import Model
 from finsignal.signals import Decided, Strategy, decide, make_features, make_flat_state, make_signals, to_weights
 from finsignal.splits import Split, make_split
 from finsignal.study.inputs import Inputs, check_seen, text_rules
 from finsignal.study.summary import make_summary
-from finsignal.tables import PARAMETERS, SENTIMENT, BacktestResult, to_integers
+from finsignal.tables import PARAMETERS, PROBABILITIES, SENTIMENT, BacktestResult, to_integers
 from finsignal.writing import whole_folder
 
-NEWS_COLUMNS = (
-    "symbol",
-    "published",
-    "time",
-    "title",
-    "source",
-    "url",
-    "p_negative",
-    "p_neutral",
-    "p_positive",
-    "share",
+RUN_FOLDER_MARK = "summary.json"  # the file by which a folder shows to be one that a study wrote
+TRADE_NEWS = (
+    *("trade", "symbol", "published", "known", "decided", "filled"),
+    *("title", "source", "url", *PROBABILITIES, "share"),
 )
 
 
@@ -55,19 +49,20 @@ class Study:
 
 
 def run_study(
-    run: RunFile, inputs: Inputs, sentiments: Mapping[str, pd.DataFrame], *, cards: Mapping[str, Any] | None = None
+    run: RunFile, inputs: Inputs, sentiments: Mapping[str, pd.DataFrame], *, models: Mapping[str, Model] | None = None
 ) -> Study:
     """The run carried out with the first of `sentiments` (name -> table), beside the others and the baselines.
 
     Where the run has a [split], every combination of [search] is tried on the validation bars, each account starting
     flat, and the one with the highest net Sharpe ratio is reported on the test bars; each sentiment chooses its own.
-    All accounts trade the same bars at the same costs. `cards` are the cards of the models behind the sentiments.
+    All accounts trade the same bars at the same costs. `models` are those behind the sentiments; scores
+    from elsewhere have none, and what they have seen is not known.
     """
-    cards = cards or {}
+    models = models or {}
     names = list(sentiments)
     notes = ["Simulated data: news and prices are made up."] if run.simulated else []
     for name in names:
-        notes += check_seen(run, cards.get(name))
+        notes += check_seen(run, models.get(name))
     if run.decision_latency == pd.Timedelta(0):
         notes.append("Zero latency: decisions are made at the very open that they trade.")
     strategy = run.load_strategy()
@@ -102,7 +97,7 @@ def run_study(
         chosen=main.chosen,
         tried=main.tried,
         notes=notes,
-        card=cards.get(names[0]),
+        model=models.get(names[0]),
     )
     return Study(
         run=run,
@@ -188,10 +183,9 @@ def make_trade_news(
 
     The entry's decision is the one at which its target last changed; a bar that did not print lies between the two.
     """
-    columns = ["trade", "symbol", "published", "known", "decided", "filled", *NEWS_COLUMNS]
     opens = pd.DatetimeIndex(result.weights.index)
     start = int(np.searchsorted(to_integers(bars["open_time"]), to_integers(opens[:1])[0]))
-    pieces = [pd.DataFrame(columns=columns)]
+    pieces = [pd.DataFrame(columns=list(TRADE_NEWS))]
     for symbol, trades in result.trades.groupby("symbol"):
         target = result.weights[symbol].to_numpy()
         changes = np.flatnonzero(np.diff(target, prepend=0.0) != 0)
@@ -201,7 +195,7 @@ def make_trade_news(
         ours, scores = (t[t["symbol"] == symbol].reset_index(drop=True) for t in (news, sentiment))
         texts = texts_behind(ours, scores, bars, str(symbol), np.unique(positions).tolist(), **rules)
         rows = trades[["trade", "position", "decided", "entry_time"]].merge(texts, on="position")
-        pieces.append(rows.rename(columns={"entry_time": "filled"})[columns])
+        pieces.append(rows.rename(columns={"entry_time": "filled"})[list(TRADE_NEWS)])
     return pd.concat([p for p in pieces if len(p)] or pieces, ignore_index=True).sort_values(
         "trade", kind="stable", ignore_index=True
     )
@@ -218,7 +212,7 @@ def write_study(study: Study, folder: Path) -> Path:
     """The run folder: report.html, summary.json, settings.json and the tables as Parquet. It appears whole or not."""
     from finsignal.report import write_report
 
-    with whole_folder(folder, mark="summary.json") as work:
+    with whole_folder(folder, mark=RUN_FOLDER_MARK) as work:
         study.result.write(work)
         for name, table in {
             "features": study.decided.features,

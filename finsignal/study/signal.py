@@ -10,9 +10,10 @@ import pandas as pd
 
 from finsignal import evidence
 from finsignal.clock import latest_decision
-from finsignal.config import ALWAYS, RunFile, to_parameters
+from finsignal.config import ALWAYS, RunFile, check_parameters, to_parameters
 from finsignal.errors import ConfigError
 from finsignal.features import LOOKBACK, sentiment_lookback, texts_behind
+from finsignal.sentiment.score import Model
 from finsignal.signals import decide, make_flat_state
 from finsignal.study.inputs import Inputs, check_seen, text_rules
 from finsignal.tables import LABELS, PARAMETERS
@@ -21,7 +22,7 @@ from finsignal.tables import LABELS, PARAMETERS
 def make_signal_rows(
     run: RunFile,
     inputs: Inputs,
-    score: Callable[[pd.DataFrame], tuple[Mapping[str, pd.DataFrame], Mapping[str, Any]]],
+    score: Callable[[pd.DataFrame], tuple[Mapping[str, pd.DataFrame], Mapping[str, Model]]],
     *,
     now: pd.Timestamp,
     parameters: Path | None = None,
@@ -40,16 +41,21 @@ def make_signal_rows(
     bars = bars.iloc[max(position - reach, 0) : position + 1].reset_index(drop=True)
     decision, old = bars["time"].iloc[-1], bars["time"].iloc[0]
     news = inputs.news[(inputs.news["time"] <= decision) & (inputs.news["time"] > old)].reset_index(drop=True)
-    sentiments, cards = score(news)
+    sentiments, models = score(news)
     name, sentiment = next(iter(sentiments.items()))
-    notes = check_seen(run, cards.get(name))
+    notes = ["Simulated data: news and prices are made up."] if run.simulated else []
+    notes += check_seen(run, models.get(name))
+    if now >= inputs.bars["close_time"].iloc[-1]:
+        notes.append(f"Old: the run file's last bar ended {inputs.bars['close_time'].iloc[-1]}, before {now}.")
+    strategy, table = run.load_strategy(), _read_parameters(run, parameters)
+    check_parameters(strategy, table["name"].tolist(), where=str(parameters or run.path))
     decided = decide(
         news,
         inputs.prices,
         sentiment,
         make_flat_state(run.symbols),
-        strategy=run.load_strategy(),
-        parameters=_read_parameters(run, parameters),
+        strategy=strategy,
+        parameters=table,
         bars=bars,
         symbols=run.symbols,
         news_rules=run.features,

@@ -11,6 +11,7 @@ import pandas as pd
 from finsignal import evidence
 from finsignal.clock import bar_of
 from finsignal.config import RunFile
+from finsignal.sentiment.score import Model
 from finsignal.sources.files import longest_silences
 from finsignal.splits import Split
 from finsignal.study.inputs import Inputs
@@ -26,21 +27,23 @@ def make_summary(
     chosen: Mapping[str, float],
     tried: int,
     notes: list[str],
-    card: Mapping[str, Any] | None,
+    model: Model | None,
 ) -> dict[str, Any]:
     """The summary for JSON. `figures` are `evidence.measure` of each account, the run's own first; `tested` its bars.
 
-    Fractions throughout; None where a figure is not defined. `card` is that of the model, None for scores from a file.
+    Fractions throughout; None where a figure is not defined. `model` is None for scores from a file.
     """
     name = next(iter(figures))
     news, rules = inputs.news, run.features
     decisions = bar_of(inputs.bars, news["time"])
-    in_run = decisions < len(inputs.bars)
-    used = in_run & (news["relevance"] >= rules.min_relevance).to_numpy()
+    early = (news["time"] < inputs.bars["time"].iloc[0]).to_numpy()
+    late = decisions == len(inputs.bars)
+    used = ~early & ~late & (news["relevance"] >= rules.min_relevance).to_numpy()
     dropped = dict(inputs.news_counts.dropped)
-    dropped["less relevant than min_relevance"] = int((in_run & ~used).sum())
-    dropped["known after the last decision"] = int((~in_run).sum())
-    silences = longest_silences(news[used].reset_index(drop=True), inputs.bars)
+    dropped["less relevant than min_relevance"] = int((~early & ~late & ~used).sum())
+    dropped["known before the first decision"] = int(early.sum())
+    dropped["known after the last decision"] = int(late.sum())
+    silences = longest_silences(news[used].reset_index(drop=True), inputs.bars, symbols=run.symbols)
     holds = figures["buy and hold"]
     return {
         "name": run.name,
@@ -67,6 +70,7 @@ def make_summary(
             "read": inputs.news_counts.read,
             "used": int(used.sum()),
             "dropped": {reason: n for reason, n in dropped.items() if n},
+            "notes": list(inputs.news_counts.notes),
             "silences": [
                 {
                     "symbol": row.symbol,
@@ -87,15 +91,15 @@ def make_summary(
         "performance": figures[name],
         "comparison": [evidence.compare(other, row) for other, row in figures.items()],
         "costs": dataclasses.asdict(run.costs),
-        "model": _to_model(name, card),
+        "model": _to_model(name, model),
         "settings_tried": tried,
         "chosen": dict(chosen),
         "assumptions": _assumptions(run),
     }
 
 
-def _to_model(name: str, card: Mapping[str, Any] | None) -> dict[str, Any]:
-    if card is None:
+def _to_model(name: str, model: Model | None) -> dict[str, Any]:
+    if model is None:
         return {
             "name": name,
             "trained_until": None,
@@ -104,9 +108,9 @@ def _to_model(name: str, card: Mapping[str, Any] | None) -> dict[str, Any]:
         }
     return {
         "name": name,
-        "trained_until": str(card["trained_until"]),
-        "base_cutoff": str(card["base_cutoff"]),
-        "trained_on": [str(data["name"]) for data in card["data"]],
+        "trained_until": model.trained_until.isoformat(),
+        "base_cutoff": model.base_cutoff.isoformat(),
+        "trained_on": [str(data["name"]) for data in model.card["data"]],
     }
 
 
