@@ -72,7 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     sub = verb(
         "backtest",
-        backtest,
+        judge_run,
         "judge a run file on news and prices, and write a run folder",
         "finsignal backtest strategies/apple_hourly.toml --news news.csv --prices AAPL=aapl.csv --out runs/apple",
     )
@@ -93,7 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     sub = verb(
         "score",
-        score,
+        score_given,
         "probabilities of negative, neutral and positive for texts",
         'finsignal score --text "Profit doubles on record orders" --json\n'
         "  finsignal score news.csv --text-column headline --out scored.csv",
@@ -112,7 +112,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     sub = verb(
         "train",
-        train,
+        train_model,
         "tune a model on labelled text by a recipe, and write a model folder",
         "finsignal train finsignal/sentiment/recipes/default.toml --data labelled/ --out data/models/mine",
     )
@@ -122,7 +122,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     sub = verb(
         "evaluate",
-        evaluate,
+        evaluate_folder,
         "measure a model folder on labelled text",
         "finsignal evaluate default --data labelled.csv --label-map bearish=negative --label-map bullish=positive",
     )
@@ -168,10 +168,10 @@ def run_demo(options: argparse.Namespace) -> None:
     for name in ("news", "prices", "model", "sentiment"):
         setattr(options, name, None)
     options.run, options.map = run_file, []
-    backtest(options)
+    judge_run(options)
 
 
-def backtest(options: argparse.Namespace) -> None:
+def judge_run(options: argparse.Namespace) -> None:
     """A study of the run file: printed, and written as a run folder."""
     from finsignal.errors import require
 
@@ -232,7 +232,7 @@ def show_signal(options: argparse.Namespace) -> None:
             )
 
 
-def score(options: argparse.Namespace) -> None:
+def score_given(options: argparse.Namespace) -> None:
     """Probabilities of texts: of a file's rows to --out, of --text or stdin lines to stdout."""
     given = [bool(options.text), options.file is not None]
     if sum(given) != 1:
@@ -310,7 +310,7 @@ def score_file(path: Path, options: argparse.Namespace) -> None:
         print(f"{len(rows):,} rows scored\n{options.out}")
 
 
-def train(options: argparse.Namespace) -> None:
+def train_model(options: argparse.Namespace) -> None:
     """A model folder from a recipe."""
     from finsignal.sentiment.train import fine_tune
 
@@ -318,7 +318,7 @@ def train(options: argparse.Namespace) -> None:
     print_json({"model": str(folder)}) if options.json else print(folder)
 
 
-def evaluate(options: argparse.Namespace) -> None:
+def evaluate_folder(options: argparse.Namespace) -> None:
     """Figures of a model on labelled text, each with its bootstrap interval."""
     from finsignal.sentiment.evaluate import evaluate_model
     from finsignal.sentiment.labelled import read_labelled
