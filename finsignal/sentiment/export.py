@@ -28,7 +28,7 @@ from finsignal.tables import LABELS
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json", "head.safetensors")
 OPSET = 17
 AGREEMENT = 0.95  # share of held-out labels on which INT8 and full precision must agree, or nothing is written
-COMPARED = 500
+COMPARED = 500  # about so many held-out texts, spread over all of them
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "onnxruntime", "tokenizers")
 
 
@@ -70,15 +70,14 @@ def write_model_folder(
         "trained_until": max(to_cutoff(str(item.cutoff)) for item in recipe.data).isoformat(),
         "base": {
             "model": recipe.base.model.removeprefix(enc.PACKAGE),
+            "about": recipe.base.about,
             "sha256": hashlib.sha256((base / "model.safetensors").read_bytes()).hexdigest(),
             "licence": recipe.base.licence,
             "known_until": to_cutoff(str(recipe.base.cutoff)).isoformat(),
         },
         **card,
         "settings": dataclasses.asdict(recipe.tuning),
-        "versions": {
-            name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft", "bitsandbytes")
-        },
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "not_good_for": list(recipe.not_good_for),
         "disclaimer": "Research software. Its output is not financial advice.",
         "files": {name: _digest(out / name) for name in (GRAPH, TOKENIZER, *ADAPTER)},
@@ -87,7 +86,8 @@ def write_model_folder(
     uncalibrated = load_model(out)
     texts = [to_input("", text) for text in held_out["text"]]
     logits = uncalibrated.predict_logits(texts, progress=progress)
-    card["parity"] = compare(merged, tokenizer, texts[:COMPARED], logits[:COMPARED])
+    some = slice(None, None, max(1, len(texts) // COMPARED))
+    card["parity"] = compare(merged, tokenizer, texts[some], logits[some])
     if card["parity"]["label_agreement"] < AGREEMENT:
         raise ModelError(f"{out}: INT8 and full precision agree on {card['parity']} of held-out texts; not written.")
     card["temperature"] = fit_temperature(logits, to_codes(held_out["label"].to_numpy()))
@@ -200,16 +200,20 @@ def _write_card(card: dict[str, Any], folder: Path) -> None:
     unfinished.replace(folder / CARD)
 
 
+def _to_words(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
 def to_readme(card: dict[str, Any]) -> str:
     """The card in words and tables, Markdown."""
-    base, split, tuning = card["base"], card["split"], card["settings"]
+    base, split, tuning, parity = card["base"], card["split"], card["settings"], card["parity"]
     lines = [
         f"# {card['name']}",
         "",
         f"Probabilities of negative, neutral and positive for one English financial headline or post, up to "
         f"{card['max_tokens']} tokens. Made {card['made']}. {card['disclaimer']}",
         "",
-        f"- base: {base['model']}, {base['licence']}, knows nothing after {base['known_until']}, "
+        f"- base: {base['about']} ({base['model']}), {base['licence']}, knows nothing after {base['known_until']}, "
         f"SHA-256 {base['sha256']}",
         f"- trained until: {card['trained_until']} (no row is dated: this is the latest cut-off of its sets). A "
         "backtest that begins before must say so.",
@@ -218,16 +222,17 @@ def to_readme(card: dict[str, Any]) -> str:
         f"has the least held-out log-loss, seed {tuning['seed']}",
         f"- rows: {split['train']} learned from, {split['held_out']} held out (the epoch was chosen and the "
         f"temperature {card['temperature']:.4f} fitted on them, so their figures flatter)",
-        f"- cleaning: {card['cleaning']}",
-        f"- INT8 against full precision: {card['parity']}",
+        f"- cleaning, by normalised text: {_to_words(card['cleaning'])}",
+        f"- INT8 against full precision, {parity['texts']} held-out texts: label agreement "
+        f"{parity['label_agreement']:.3f}, largest difference of a probability {parity['largest_difference']:.3f}",
         "",
         "## Learned from",
         "",
         "| set | licence | cut-off | rows | SHA-256 |",
         "|---|---|---|---|---|",
         *(
-            f"| {item['name']} ({item['path']}) | {item['licence']} | {item['cutoff']} | {item['counts']} "
-            f"| {item['sha256']} |"
+            f"| {item['name']} ({item['path']}): {item['about']} | {item['licence']} | {item['cutoff']} "
+            f"| {_to_words(item['counts'])} | {item['sha256']} |"
             for item in card["data"]
         ),
         "",

@@ -22,7 +22,7 @@ class Base:
     """The pretrained encoder: a folder, a hub id, or `package:` and the import name of a package that holds one.
 
     cutoff: the last day of what it can know. sha256: of its model.safetensors; refused when another is found.
-    max_tokens: longer texts are cut there, in training and in scoring.
+    max_tokens: longer texts are cut there, in training and in scoring. about: its name and makers, for the card.
     """
 
     model: str
@@ -30,6 +30,7 @@ class Base:
     licence: str
     sha256: str = ""
     max_tokens: int = 128
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class DataSet:
     """One labelled set. reader: tfns, sentfin, surge, phrasebank, fiqa, or file with columns and a label map.
 
     path is relative to the data folder. cutoff: the last day its rows can know; it must be stated for training.
+    about: its full name and makers, for the card.
     """
 
     name: str
@@ -71,6 +73,7 @@ class DataSet:
     text_column: str = "text"
     label_column: str = "label"
     label_map: dict[str, str] = dataclasses.field(default_factory=dict)
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,7 @@ def read_data_set(item: DataSet, data: Path) -> tuple[pd.DataFrame, dict[str, An
     rows = rows.assign(time=pd.Series([labelled.to_cutoff(str(item.cutoff))] * len(rows), dtype=rows["time"].dtype))
     record = {
         "name": item.name,
+        "about": item.about,
         "path": item.path,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "licence": item.licence,

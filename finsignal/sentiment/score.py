@@ -45,7 +45,7 @@ class Model:
     trained_until: pd.Timestamp
     base_cutoff: pd.Timestamp
     temperature: float
-    card: dict[str, Any] = field(repr=False)
+    card: dict[str, Any] = field(repr=False, compare=False)
     order: tuple[int, ...] = field(repr=False)  # column of the graph that holds each of LABELS
     session: Any = field(repr=False, compare=False)
     tokenizer: Any = field(repr=False, compare=False)

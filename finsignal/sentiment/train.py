@@ -19,8 +19,6 @@ from finsignal.sentiment.labelled import clean_labelled, split_by_text
 from finsignal.sentiment.prompt import to_input
 from finsignal.sentiment.recipe import Recipe, Tuning, read_data_set, read_recipe
 
-BUCKET = 40  # batches drawn together and sorted by length, so that little is padded
-
 
 def fine_tune(recipe: Path, *, data: Path, out: Path, now: pd.Timestamp, progress: bool = False) -> Path:
     """The finished model folder `out`: graph, tokenizer, adapter and card, ready for score.load_model.
@@ -128,16 +126,19 @@ def _encode(tokenizer: Any, rows: pd.DataFrame) -> list[list[int]]:
     return [tokenizer.encode(to_input("", text)).ids for text in rows["text"]]
 
 
-def make_batches(lengths: np.ndarray, *, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Row positions of one epoch, batch by batch: every row once, random, rows of like length together."""
-    draw = np.random.default_rng([seed, epoch])
-    order = draw.permutation(len(lengths))
+def make_batches(lengths: np.ndarray, *, batch_size: int, seed: int, epoch: int) -> list[list[np.ndarray]]:
+    """Row positions of one epoch: every row once, in random batches, each batch as its shorter and its longer half.
+
+    A batch is run in two parts so that little is padded. Batches of rows of like length would pad even less, but
+    length goes with source and label here, and such batches pull the model to and fro.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(len(lengths))
     batches = []
-    for start in range(0, len(order), batch_size * BUCKET):
-        bucket = order[start : start + batch_size * BUCKET]
-        bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
-        batches += [bucket[at : at + batch_size] for at in range(0, len(bucket), batch_size)]
-    return [batches[number] for number in draw.permutation(len(batches))]
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        batches.append([part for part in np.array_split(rows, 2) if len(part)])
+    return batches
 
 
 def learning_rate_share(step: int, *, steps: int, warmup: float) -> float:
@@ -171,24 +172,25 @@ def _run_epoch(
     classifier.train(True)
     total = 0.0
     bar = tqdm(batches, desc=f"epoch {epoch}/{tuning.epochs}", disable=not progress, unit="batch")
-    for number, rows in enumerate(bar):
+    for number, parts in enumerate(bar):
         share = learning_rate_share((epoch - 1) * len(batches) + number, steps=steps, warmup=tuning.warmup)
         for group in optimiser.param_groups:
             group["lr"] = tuning.learning_rate * share
-        loss = torch.nn.functional.cross_entropy(
-            classifier.logits(*enc.to_batch([ids[row] for row in rows])), torch.from_numpy(codes[rows])
-        )
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        size, value = sum(len(rows) for rows in parts), 0.0
+        for rows in parts:
+            logits = classifier.logits(*enc.to_batch([ids[row] for row in rows]))
+            loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(codes[rows]), reduction="sum") / size
+            loss.backward()
+            value += float(loss.detach())
         trained = classifier.trainable()
-        if number == 0 and (lost := [name for name, value in trained.items() if value.grad is None]):
+        if number == 0 and (lost := [name for name, tensor in trained.items() if tensor.grad is None]):
             raise ModelError(f"epoch {epoch}: no gradient reaches {len(lost)} tensors, first {lost[0]!r}.")
-        torch.nn.utils.clip_grad_norm_(trained.values(), tuning.clip)
-        optimiser.step()
-        value = float(loss.detach())
         if not np.isfinite(value):
             raise ModelError(f"epoch {epoch}, batch {number}: the loss is {value}; lower the learning rate.")
-        total += value * len(rows)
+        torch.nn.utils.clip_grad_norm_(trained.values(), tuning.clip)
+        optimiser.step()
+        total += value * size
         bar.set_postfix(loss=f"{total / (number + 1) / tuning.batch_size:.3f}", refresh=False)
     return total / len(ids)
 
