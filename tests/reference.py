@@ -61,11 +61,13 @@ def simulate(prices: pd.DataFrame, weights: pd.DataFrame, bars: pd.DataFrame, co
     before = dict.fromkeys(symbols, 0.0)  # the target of the bar before
     waiting = dict.fromkeys(symbols, False)
     mark: dict[str, float] = {}  # the price at which a position counts at a close
-    dead_from = {}
+    dead_from: dict[str, int] = {}
+    history: dict[str, list[tuple[pd.Timestamp, float]]] = {}
     for symbol in symbols:
         printed = [k for k, t in enumerate(grid["open_time"]) if (symbol, t) in row_of]
         if printed and len(grid) - 1 - printed[-1] >= costs.delisted_after:
             dead_from[symbol] = printed[-1] + 1
+        history[symbol] = [(row.time, row.close) for row in prices.itertuples() if row.symbol == symbol]
         for row in prices[prices["symbol"] == symbol].itertuples():
             if row.open_time < grid["open_time"][0] and row.open_time in on_grid:
                 mark[symbol] = row.close
@@ -86,8 +88,8 @@ def simulate(prices: pd.DataFrame, weights: pd.DataFrame, bars: pd.DataFrame, co
 
         known = {}
         for s in symbols:
-            rows = prices[(prices["symbol"] == s) & (prices["time"] <= bar.time)]
-            known[s] = rows["close"].iloc[-1] if len(rows) else NONE
+            closes = [close for time, close in history[s] if time <= bar.time]
+            known[s] = closes[-1] if closes else NONE
         value = cash + sum(held[s] * known[s] for s in symbols if held[s])
 
         orders = []
