@@ -25,12 +25,15 @@ FIGURES = (
     ("sortino", "Sortino ratio", "ratio", "only the losses count as risk"),
     ("calmar", "Calmar ratio", "ratio", "annual return over maximum drawdown"),
     ("max_drawdown", "Maximum drawdown", "percent", "deepest fall from a highest value"),
-    ("exposure", "Exposure", "percent", "part of the bars with a position"),
-    ("turnover", "Turnover", "times", "value traded over equity"),
+    ("exposure", "Exposure", "percent", "mean of the sum of absolute weights"),
+    ("turnover", "Turnover", "times", "value traded a year over mean equity"),
     ("trades", "Closed trades", "count", "a position open at the end is marked, not counted"),
     ("win_rate", "Win rate", "percent", "closed trades that gained after fees"),
     ("profit_factor", "Profit factor", "ratio", "sum of gains over sum of losses"),
     ("break_even_cost", "Break-even cost", "cost", "cost per value traded at which the net return is zero"),
+    ("open_at_end", "Open at the end", "count", "positions marked at the last close"),
+    ("costs_paid", "Costs paid", "count", "fees, slippage and funding, in cash"),
+    ("rejected", "Orders that waited or were cut", "count", "a bar did not print, or cash did not reach; listed below"),
     ("days", "Days of returns", "count", "what the Sharpe ratio rests on"),
 )
 
@@ -46,7 +49,7 @@ def subtitle_part(period: Mapping[str, Any]) -> str:
 
 
 def verdict_part(word: str, reasons: Iterable[Any]) -> Html:
-    tone = "good" if word.startswith("positive") else "bad" if word.startswith(("not", "negative")) else "open"
+    tone = "good" if word.startswith("positive") else "bad" if word.startswith("not") else "open"
     return Html(
         f'<section id="verdict" class="verdict {tone}"><p class="sub">Verdict</p>'
         f'<div class="word">{escape(word)}</div><ul>{items(reasons)}</ul></section>'
