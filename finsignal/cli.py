@@ -240,8 +240,12 @@ def score_given(options: argparse.Namespace) -> None:
     if not 0 <= options.threshold <= 1:
         raise ConfigError(f"score: --threshold is {options.threshold}; expected 0 to 1.")
     if options.file in (None, "-"):
-        texts = options.text or [line.rstrip("\n") for line in sys.stdin]
-        score_lines(texts, options)
+        try:
+            texts = options.text or [line.rstrip("\n") for line in sys.stdin]
+        except UnicodeDecodeError as err:
+            raise SourceError(f"stdin: the text is not {err.encoding}; write it as UTF-8.") from err
+        # Bytes that are no text arrive as half a character, which nothing could print.
+        score_lines([text.encode("utf-8", "replace").decode("utf-8") for text in texts], options)
     else:
         score_file(Path(options.file), options)
 
@@ -265,7 +269,8 @@ def score_lines(texts: list[str], options: argparse.Namespace) -> None:
     else:
         for row in rows:
             mix = "  ".join(f"{row[f'p_{name}']:.3f} {name}" for name in ACTION)
-            print(f"{row['prediction']:<4}  {mix}  {row['text']}")
+            line = "".join(c if c.isprintable() else " " for c in row["text"])  # a text must not steer the terminal
+            print(f"{row['prediction']:<4}  {mix}  {line}")
 
 
 def to_text_signal(text: str, scores: dict[str, float], threshold: float) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from finsignal.errors import SourceError, TableError, did_you_mean
-from finsignal.sources.rows import SUFFIXES
+from finsignal.sources.rows import SUFFIXES, to_whole
 from finsignal.writing import whole_file
 
 
@@ -29,17 +29,22 @@ def read_any(path: Path, *, columns: Sequence[str]) -> pd.DataFrame:
                 raise ValueError("rows have more fields than the header")
         elif kind == "jsonl":
             lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
-            # As objects: pandas would make 7 into 7.0 where another row has none, and round what it writes.
             rows = [json.loads(line) for line in lines]
             if not all(isinstance(row, dict) for row in rows):
                 raise ValueError("expected one JSON object a line")
-            frame = pd.DataFrame.from_records(rows).astype("object")
+            if not rows:
+                raise pd.errors.EmptyDataError
+            # As objects: pandas would make 7 into 7.0 where another row has none.
+            names = dict.fromkeys(name for row in rows for name in row)
+            frame = pd.DataFrame(
+                {name: pd.Series([to_whole(row.get(name)) for row in rows], dtype="object") for name in names}
+            )
         else:
             frame = pd.read_parquet(path)
     except FileNotFoundError as err:
         raise SourceError(f"{path}: no such file.") from err
     except pd.errors.EmptyDataError as err:
-        raise SourceError(f"{path}: is empty; expected a header and rows.") from err
+        raise SourceError(f"{path}: is empty; expected rows.") from err
     except (ValueError, OSError) as err:
         raise SourceError(f"{path}: could not be read as {kind} ({str(err).splitlines()[0]}).") from err
     for column in columns:

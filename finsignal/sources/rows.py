@@ -240,12 +240,12 @@ def _read_jsonl(path: Path, layout: FileLayout, columns: Sequence[str]) -> _Rows
     for name in columns if rows else ():
         _find(path, name, names)
     values = {
-        name: pd.Series([_whole(row.get(name)) for row in rows], index=numbers, dtype="object") for name in columns
+        name: pd.Series([to_whole(row.get(name)) for row in rows], index=numbers, dtype="object") for name in columns
     }
     return values, np.array(numbers, dtype=np.int64), malformed
 
 
-def _whole(value: object) -> object:
+def to_whole(value: object) -> object:
     """The value; half of a surrogate pair, which JSON can write and UTF-8 cannot, becomes a question mark."""
     return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) and not value.isascii() else value
 
