@@ -264,7 +264,7 @@ def to_weights(
         held = np.sign(weight).astype(np.int64)
         renew = (wanted != 0) & (wanted == held)
         renewed[renew] = k
-        over = (held != 0) & ~renew & (k - np.maximum(fill, renewed) >= rules.holding)
+        over = (held != 0) & (k - np.maximum(fill, renewed) >= rules.holding)
         leave = over | ((wanted != 0) & (wanted == -held))
         enter = (wanted != 0) & (wanted != held) & (rules.short | (wanted > 0))
         new = np.where(leave, 0.0, weight)

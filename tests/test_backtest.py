@@ -18,7 +18,7 @@ MINUTE = pd.Timedelta(minutes=1)
 FREE = Costs(fee=0.0, slippage=0.0, delisting_return=-0.5, delisted_after=100)
 TAXED = dataclasses.replace(FREE, fee=0.001, slippage=0.002)
 # Without shrinking: an example is a seed, and a smaller seed is no simpler.
-FEW = settings(max_examples=4, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
+FEW = settings(max_examples=3, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 
 
 def make_hours(count: int, start: str = "2024-03-04", latency: pd.Timedelta = MINUTE) -> pd.DataFrame:
@@ -217,7 +217,7 @@ def make_market(*, seed: int, symbols: int, count: int, lead: int, bar: str, lat
     return make_prices(bars, quotes), make_weights(bars[lead:], targets), bars, costs
 
 
-@settings(FEW, max_examples=30)
+@settings(FEW, max_examples=25)
 @given(SHAPES)
 def test_two_engines_agree_on_every_fill_and_log_line_and_the_books_balance(shape):
     prices, weights, bars, costs = make_market(**shape)
