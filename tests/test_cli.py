@@ -389,6 +389,8 @@ def test_a_signal_is_actionable_from_the_threshold_on(run_cli: Cli) -> None:
         _, out, _ = run_cli("score", "--text", "soars", "--threshold", threshold, "--json")
         found[threshold] = read_json(out)[0]["actionable"]
     assert found == {"0": True, "0.85": True, "0.95": False, "1": False}
+    _, out, _ = run_cli("score", "--text", "", "--threshold", "1", "--json")  # nothing to read: neutral, for sure
+    assert read_json(out)[0]["actionable"] is True
 
 
 def test_lines_come_from_the_keyboard(run_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,7 +132,7 @@ def noise(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 def differing_past(
     world: World, folder: Path, model: Remembering, instants: Sequence[pd.Timestamp], future: Future
 ) -> tuple[int, int]:
-    """(rows of signals and weights up to each instant that differ once the future is another, rows compared)."""
+    """(rows of features, signals and weights up to each instant that differ in another future, rows compared)."""
     rng = np.random.default_rng(11)
 
     def run(prices: pd.DataFrame, news: pd.DataFrame) -> Decided:
@@ -150,7 +150,8 @@ def differing_past(
             assert later.any()
             parts.append(pd.concat([rows[~later], future(rows[later], rng)]))
         other = run(*parts)
-        for before, after in ((whole.signals, other.signals), (whole.weights, other.weights)):
+        for name in ("features", "signals", "weights"):
+            before, after = getattr(whole, name), getattr(other, name)
             past = (before["time"] <= instant).to_numpy()
             assert after["time"].equals(before["time"])
             left, right = before[past], after[past]
@@ -175,7 +176,7 @@ def test_six_weeks_of_the_sample_decide_the_same_whatever_comes(
     world = sample_world(tmp_path, end="2024-02-13")
     differing, compared = differing_past(world, tmp_path, model, FEW, future)
     assert differing == 0
-    assert compared > 2 * 3 * 5 * 50  # signals and weights, three instants, five symbols
+    assert compared > 3 * 3 * 5 * 50  # three tables, three instants, five symbols
 
 
 def test_the_noise_is_another_future(tmp_path: Path, model: Remembering) -> None:

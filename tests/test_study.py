@@ -63,19 +63,31 @@ def test_the_better_of_two_is_chosen_not_the_first(
 def test_nothing_after_validation_changes_what_is_chosen(
     tiny_run: RunFile, tiny_inputs: Inputs, tiny_sentiment: pd.DataFrame, split: Split
 ) -> None:
-    many = replace(tiny_run, search={"buy_threshold": (0.2, 0.5), "confidence_threshold": (0.5, 0.85)})
-    before = choose(many, tiny_inputs, tiny_sentiment, many.load_strategy(), split)
-    rng = np.random.default_rng(0)
-    prices, sentiment = tiny_inputs.prices.copy(), tiny_sentiment.copy()
-    later = (prices["time"] > split.validation_end).to_numpy()
+    searched = replace(tiny_run, search={"confidence_threshold": (0.5, 0.85)}, parameters={"buy_threshold": 0.2})
+    strategy = searched.load_strategy()
+    peeking = replace(split, validation_end=split.test_end)
+    honest, peeked = set(), set()
+    for seed in range(4):
+        inputs, sentiment = with_another_future(tiny_inputs, tiny_sentiment, split.validation_end, seed)
+        honest.add(choose(searched, inputs, sentiment, strategy, split)[0]["confidence_threshold"])
+        peeked.add(choose(searched, inputs, sentiment, strategy, peeking)[0]["confidence_threshold"])
+    assert honest == {choose(searched, tiny_inputs, tiny_sentiment, strategy, split)[0]["confidence_threshold"]}
+    assert len(peeked) == 2  # these futures would change the choice, if it saw them
+
+
+def with_another_future(
+    inputs: Inputs, sentiment: pd.DataFrame, since: pd.Timestamp, seed: int
+) -> tuple[Inputs, pd.DataFrame]:
+    """Inputs and sentiment with other prices and probabilities from an instant on."""
+    rng = np.random.default_rng(seed)
+    prices, sentiment = inputs.prices.copy(), sentiment.copy()
+    later = (prices["time"] > since).to_numpy()
+    level = np.exp(np.cumsum(rng.normal(0, 0.05, later.sum())))
     for column in ("open", "high", "low", "close"):
-        prices.loc[later, column] *= 3.0
-    prices.loc[later, "volume"] = rng.uniform(1, 9, later.sum())
-    after = (sentiment["time"] >= split.validation_end).to_numpy()
-    columns = ["p_negative", "p_neutral", "p_positive"]
-    sentiment.loc[after, columns] = rng.dirichlet([1, 1, 1], int(after.sum()))
-    noisy = replace(tiny_inputs, prices=prices)
-    assert choose(many, noisy, sentiment, many.load_strategy(), split) == before
+        prices.loc[later, column] *= level
+    after = (sentiment["time"] >= since).to_numpy()
+    sentiment.loc[after, ["p_negative", "p_neutral", "p_positive"]] = rng.dirichlet([0.2, 0.2, 0.2], int(after.sum()))
+    return replace(inputs, prices=prices), sentiment
 
 
 def test_the_choice_counts_from_the_end_of_validation(tiny_study: Study, split: Split) -> None:
