@@ -336,10 +336,19 @@ def test_news_without_a_symbol_column_is_linked_by_names(tiny_copy: Path) -> Non
     inputs = read_inputs(run, now=NOW)
     named = news["title"].str.contains("Alder|Birch")
     assert len(inputs.news) == named.sum()
-    assert inputs.news_counts.dropped["about none of the run's symbols"] == (~named).sum()
+    assert inputs.news_counts.dropped["names none of the run's symbols"] == (~named).sum()
     nameless = replace(run, names={})
     with pytest.raises(ConfigError, match=r"\[news\] has no symbol column; state symbol_fixed, or \[names\]"):
         read_inputs(nameless, now=NOW)
+
+
+def test_a_text_filed_under_two_symbols_is_two_rows_of_which_one_is_ours(tiny_copy: Path, tiny_inputs: Inputs) -> None:
+    news = pd.read_csv(tiny_copy / "news.csv")
+    pd.concat([news, news[::3].assign(symbol="CCC")]).to_csv(tiny_copy / "news.csv", index=False)
+    inputs = read_inputs(read_run(tiny_copy / "run.toml"), now=NOW)
+    assert inputs.news.equals(tiny_inputs.news)
+    assert inputs.news_counts.dropped == {"filed under other symbols": len(news[::3])}
+    assert inputs.news_counts.read == len(inputs.news) + len(news[::3])
 
 
 def test_a_price_file_of_a_symbol_that_is_not_run_is_a_misspelling(tiny_run: RunFile) -> None:

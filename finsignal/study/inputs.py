@@ -47,11 +47,13 @@ def read_inputs(run: RunFile, *, now: pd.Timestamp) -> Inputs:
         if not run.names:
             raise ConfigError(f"{run.path}: [news] has no symbol column; state symbol_fixed, or [names] to look for.")
         links = make_links(articles, run.names)
-    links = links[links["symbol"].isin(run.symbols)].reset_index(drop=True)
+        reason, others = "names none of the run's symbols", len(articles) - links["article_id"].nunique()
+    else:
+        reason, others = "filed under other symbols", int((~links["symbol"].isin(run.symbols)).sum())
+        links = links[links["symbol"].isin(run.symbols)].reset_index(drop=True)
     news = join_news(articles, score_relevance(articles, links, run.names))
-    others = len(articles) - links["article_id"].nunique()
     if others:
-        news_counts = replace(news_counts, dropped={**news_counts.dropped, "about none of the run's symbols": others})
+        news_counts = replace(news_counts, dropped={**news_counts.dropped, reason: others})
     first, last = bars["time"].iloc[0], bars["time"].iloc[-1]
     if not news["time"].between(first - pd.Timedelta(days=30), last).any():
         found = f"news runs {news['time'].min()} to {news['time'].max()}" if len(news) else "no news is about them"
