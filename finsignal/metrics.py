@@ -62,10 +62,13 @@ def calibration_error(truth: np.ndarray, probabilities: np.ndarray, bins: int = 
     """Expected calibration error of the confidence, in bins of equal mass: mean |accuracy - confidence|, a fraction.
 
     Rows are sorted by their largest probability and cut into `bins` groups of as equal a size as can be; empty groups
-    do not count. Guo et al. 2017, arXiv:1706.04599, with equal mass as in Nguyen and O'Connor 2015, arXiv:1508.05154.
+    do not count. Rows of equal confidence share their mean accuracy, so that the order of the rows never matters, not
+    even where a bin's edge falls between them. Guo et al. 2017, arXiv:1706.04599, with equal mass as in Nguyen and
+    O'Connor 2015, arXiv:1508.05154.
     """
     confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == truth
+    _, level = np.unique(confidence, return_inverse=True)
+    right = (np.bincount(level, probabilities.argmax(axis=1) == truth) / np.bincount(level))[level]
     order = np.argsort(confidence, kind="stable")
     groups = [group for group in np.array_split(order, bins) if len(group)]
     return float(sum(len(g) * abs(right[g].mean() - confidence[g].mean()) for g in groups) / len(truth))

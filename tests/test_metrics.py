@@ -177,6 +177,14 @@ def test_label_names_to_codes() -> None:
         metrics.to_codes(np.array(["bullish"]))
 
 
+def test_calibration_error_does_not_depend_on_the_order_of_rows() -> None:
+    """One confidence for all rows, 60 % right, sorted by truth: |0.6 - 0.5|, however the bins cut the ties."""
+    probabilities = np.tile([0.5, 0.3, 0.2], (100, 1))
+    truth = np.repeat([0, 1], [60, 40])
+    assert metrics.calibration_error(truth, probabilities) == pytest.approx(0.1)
+    assert metrics.calibration_error(truth[::-1], probabilities) == pytest.approx(0.1)
+
+
 def test_calibration_error_by_hand() -> None:
     # Two bins of two by confidence. Low: 0.5 and 0.6, both right: |1 - 0.55| = 0.45. High: 0.8 and 0.9, one right:
     # |0.5 - 0.85| = 0.35. Mean 0.40.

@@ -29,6 +29,7 @@ GRAPH, TOKENIZER, CARD = "model.onnx", "tokenizer.json", "card.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz")
 CHUNK = 16  # texts handed to a thread at once
 
+SLOW_FUSIONS = ["SkipLayerNormFusion", "EmbedLayerNormFusion"]  # slower on CPUs than the operators they replace
 NOTHING = np.array([0.0, 1.0, 0.0])
 
 
@@ -109,7 +110,9 @@ def load_model(folder: Path | str | None = None, *, label_map: Mapping[str, str]
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(folder / GRAPH), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOW_FUSIONS
+    )
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
     tokenizer.no_padding()
     tokenizer.enable_truncation(int(card["max_tokens"]))
