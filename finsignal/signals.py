@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from finsignal.clock import bar_of
-from finsignal.errors import ConfigError, TableError
+from finsignal.errors import ConfigError, FinsignalError, TableError, did_you_mean
 from finsignal.features import SENTIMENT_FEATURES, aggregate_sentiment, make_price_features
 from finsignal.tables import FEATURES, INSTANT, PARAMETERS, SIGNALS, STATE, WEIGHTS, to_integers
 
@@ -140,13 +140,28 @@ def make_signals(features: pd.DataFrame, *, strategy: Strategy, parameters: pd.D
         rows = features[regime == number]
         known = parameters[to_integers(parameters["time"]) <= (changes[number - 1] if number else -(2**63))]
         values = {str(name): float(value) for name, value in zip(known["name"], known["value"], strict=True)}
-        answer = strategy(rows.reset_index(drop=True).copy(), **values)
+        answer = _ask(strategy, rows.reset_index(drop=True).copy(), values)
         pieces.append(_check_answer(answer, len(rows)).set_axis(rows.index))
     answer = pd.concat(pieces).sort_index()
     signals = features[["open_time", "time", "symbol"]].copy()
     for column in ("score", "confidence", "signal"):
         signals[column] = answer[column]
     return SIGNALS.to_table(signals)
+
+
+def _ask(strategy: Strategy, rows: pd.DataFrame, values: dict[str, float]) -> Any:
+    """The strategy's answer; what it raises is told in one sentence, with what it was given."""
+    try:
+        return strategy(rows, **values)
+    except FinsignalError:
+        raise
+    except (KeyError, AttributeError, TypeError, ValueError, ArithmeticError) as err:
+        missing = str(err.args[0]) if isinstance(err, KeyError) and err.args else ""
+        hint = did_you_mean(missing, map(str, rows.columns)) if missing else ""
+        raise TableError(
+            f"strategy: failed on {len(rows)} rows of features with {values or 'no parameters'}: "
+            f"{type(err).__name__} {err}.{hint} Features are {list(rows.columns[3:])}."
+        ) from err
 
 
 def _check_answer(answer: Any, rows: int) -> pd.DataFrame:

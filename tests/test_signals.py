@@ -195,6 +195,21 @@ def test_an_answer_that_does_not_fit_is_refused(answer, sentence):
         make_signals(features, strategy=answer, parameters=make_parameters())
 
 
+@pytest.mark.parametrize(
+    ("strategy", "sentence"),
+    [
+        (lambda f: f["sent_scores"], "KeyError 'sent_scores'. Did you mean 'sent_score'"),
+        (lambda f, level: f, "missing 1 required"),
+        (lambda f: f["sent_score"].nonsense, "no attribute 'nonsense'"),
+    ],
+)
+def test_a_strategy_that_fails_is_told_in_one_sentence(strategy, sentence):
+    features = make_feature_table(make_hours(4))
+    with pytest.raises(TableError, match="strategy: failed on 8 rows of features with no parameters") as caught:
+        make_signals(features, strategy=strategy, parameters=make_parameters())
+    assert sentence in str(caught.value)
+
+
 def test_a_strategy_that_changes_its_input_does_not_change_the_features():
     features = make_feature_table(make_hours(4))
     before = features.copy(deep=True)

@@ -194,6 +194,7 @@ def make_trade_news(
         trades = trades.assign(position=positions, decided=bars["time"].iloc[positions].array)
         ours, scores = (t[t["symbol"] == symbol].reset_index(drop=True) for t in (news, sentiment))
         texts = texts_behind(ours, scores, bars, str(symbol), np.unique(positions).tolist(), **rules)
+        texts["title"] = texts["title"].where(texts["title"] != "", texts["text"])  # some feeds have no headlines
         rows = trades[["trade", "position", "decided", "entry_time"]].merge(texts, on="position")
         pieces.append(rows.rename(columns={"entry_time": "filled"})[list(TRADE_NEWS)])
     return pd.concat([p for p in pieces if len(p)] or pieces, ignore_index=True).sort_values(
