@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from finsignal import tables
+from finsignal.sentiment import score
 from finsignal.sentiment.export import compare
 from finsignal.sentiment.recipe import read_recipe
 from finsignal.sentiment.score import DEFAULT, Model, load_model, score_texts
@@ -111,15 +113,20 @@ def test_a_long_text_is_read_up_to_the_cards_last_token(model: Model) -> None:
 
 
 def test_scoring_imports_no_training_package() -> None:
+    """Neither of these nor pandas: a process that scores a few headlines shall start quickly."""
     code = (
         "import sys\n"
         "from finsignal.sentiment.score import load_model\n"
         "load_model().predict_proba(['Acme beats estimates'])\n"
-        "heavy = {'torch', 'transformers', 'peft', 'bitsandbytes', 'sklearn', 'onnx'} & set(sys.modules)\n"
+        "heavy = {'torch', 'transformers', 'peft', 'bitsandbytes', 'sklearn', 'onnx', 'pandas'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_labels_are_those_of_the_tables() -> None:
+    assert score.LABELS == tables.LABELS
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from finsignal.errors import ModelError
-from finsignal.metrics import log_loss
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -24,6 +23,8 @@ def fit_temperature(logits: np.ndarray, codes: np.ndarray) -> float:
 
     Raises ModelError without rows or where a logit is not finite.
     """
+    from finsignal.metrics import log_loss  # brings pandas, which scoring a few texts does without
+
     if len(logits) == 0 or not np.isfinite(logits).all():
         raise ModelError(f"temperature: {len(logits)} rows of logits, not all finite; expected at least one, finite.")
     low, high = 1 / 20, 1 / 0.05

@@ -14,15 +14,19 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from finsignal.errors import ModelError, TableError, did_you_mean
 from finsignal.sentiment.calibrate import softmax
 from finsignal.sentiment.prompt import clean, to_input
-from finsignal.tables import LABELS, NEWS, PROBABILITIES, SENTIMENT
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# As tables.LABELS, which a test holds: without pandas, a process that scores a few headlines starts sooner.
+LABELS = ("negative", "neutral", "positive")
 
 DEFAULT = Path(__file__).parent / "default"
 GRAPH, TOKENIZER, CARD = "model.onnx", "tokenizer.json", "card.json"
@@ -38,18 +42,26 @@ class Model:
     """A loaded model folder.
 
     name: the model's name, @, and the first 12 digits of the SHA-256 over graph, tokenizer and scoring settings, so
-    that rows scored by different models never mix. trained_until: the latest cut-off of its training data.
-    base_cutoff: when the base's own training ended. card: the whole card. Probabilities come in the order of LABELS.
+    that rows scored by different models never mix. temperature: what the graph's logits are divided by. card: the whole
+    card. Probabilities come in the order of LABELS.
     """
 
     name: str
-    trained_until: pd.Timestamp
-    base_cutoff: pd.Timestamp
     temperature: float
     card: dict[str, Any] = field(repr=False, compare=False)
     order: tuple[int, ...] = field(repr=False)  # column of the graph that holds each of LABELS
     session: Any = field(repr=False, compare=False)
     tokenizer: Any = field(repr=False, compare=False)
+
+    @property
+    def trained_until(self) -> pd.Timestamp:
+        """The latest time or stated cut-off of the rows that it learned from, UTC."""
+        return _to_instant(self.card["trained_until"])
+
+    @property
+    def base_cutoff(self) -> pd.Timestamp:
+        """The end of what its base can know, UTC."""
+        return _to_instant(self.card["base"]["known_until"])
 
     def predict_logits(self, texts: Iterable[str], *, progress: bool = False) -> np.ndarray:
         """The graph's logits before the temperature, float64 (n, 3), in the order of LABELS; each text is cleaned."""
@@ -118,8 +130,6 @@ def load_model(folder: Path | str | None = None, *, label_map: Mapping[str, str]
     tokenizer.enable_truncation(int(card["max_tokens"]))
     return Model(
         name=f"{card['name']}@{digest_of(card)[:12]}",
-        trained_until=pd.Timestamp(card["trained_until"]).tz_convert("UTC"),
-        base_cutoff=pd.Timestamp(card["base"]["known_until"]).tz_convert("UTC"),
         temperature=float(card["temperature"]),
         card=card,
         order=order,
@@ -182,6 +192,10 @@ def _to_order(names: list[str], label_map: Mapping[str, str] | None, folder: Pat
 
 def score_texts(texts: Iterable[str], model: Model, progress: bool = False) -> pd.DataFrame:
     """p_negative, p_neutral and p_positive of each text, float64, in the order given; equal texts are run once."""
+    import pandas as pd
+
+    from finsignal.tables import PROBABILITIES
+
     rows = pd.Series(list(texts), dtype="object")
     codes, distinct = pd.factorize(rows, use_na_sentinel=False)
     found = model.predict_proba(list(distinct), progress=progress)
@@ -194,12 +208,22 @@ def score_news(news: pd.DataFrame, model: Model, progress: bool = False) -> pd.D
     What is read is prompt.to_input of title and text, once for each distinct input. An item with neither is neutral
     with probability 1. Raises TableError where `news` breaks its contract.
     """
+    import pandas as pd
+
+    from finsignal.tables import NEWS, SENTIMENT
+
     NEWS.check(news)
     inputs = [to_input(title, text) for title, text in zip(news["title"], news["text"], strict=True)]
     table = news[["article_id", "time", "symbol"]].reset_index(drop=True)
     table = pd.concat([table, score_texts(inputs, model, progress=progress)], axis=1)
     table["model"] = pd.Series([model.name] * len(table), dtype="str")
     return SENTIMENT.to_table(table)
+
+
+def _to_instant(stamp: str) -> pd.Timestamp:
+    import pandas as pd
+
+    return pd.Timestamp(stamp).tz_convert("UTC").as_unit("us")
 
 
 def _cores() -> int:
