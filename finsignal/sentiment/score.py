@@ -65,20 +65,25 @@ class Model:
 
     def predict_logits(self, texts: Iterable[str], *, progress: bool = False) -> np.ndarray:
         """The graph's logits before the temperature, float64 (n, 3), in the order of LABELS; each text is cleaned."""
-        texts = list(texts)
-        out = np.empty((len(texts), len(LABELS)))
+        return self._run([clean(text) for text in texts], progress=progress)
+
+    def _run(self, cleaned: list[str], *, progress: bool) -> np.ndarray:
+        out = np.empty((len(cleaned), len(LABELS)))
 
         def run(start: int) -> int:
-            stop = min(start + CHUNK, len(texts))
-            for row in range(start, stop):
-                ids = np.array([self.tokenizer.encode(clean(texts[row])).ids], dtype=np.int64)
+            rows = self.tokenizer.encode_batch_fast(cleaned[start : start + CHUNK])
+            for row, tokens in enumerate(rows, start):
+                ids = np.array([tokens.ids], dtype=np.int64)
                 out[row] = self.session.run(None, {"input_ids": ids})[0][0, self.order]
-            return stop - start
+            return len(rows)
 
-        starts = range(0, len(texts), CHUNK)
-        with _bar(len(texts), progress) as bar, ThreadPoolExecutor(_cores()) as pool:
-            for done in pool.map(run, starts):
-                bar.update(done)
+        with _bar(len(cleaned), progress) as bar:
+            if len(cleaned) <= CHUNK:  # starting threads would cost a single text half as much again
+                bar.update(run(0))
+                return out
+            with ThreadPoolExecutor(_cores()) as pool:
+                for done in pool.map(run, range(0, len(cleaned), CHUNK)):
+                    bar.update(done)
         return out
 
     def predict_proba(self, texts: Iterable[str], *, progress: bool = False) -> np.ndarray:
@@ -95,12 +100,11 @@ class Model:
                 raise TableError(
                     f"texts: row {row} is {type(text).__name__}; expected text. Fill missing text with ''."
                 )
-        filled = [row for row, text in enumerate(texts) if clean(text)]
+        cleaned = [clean(text) for text in texts]
+        filled = [row for row, text in enumerate(cleaned) if text]
         out = np.tile(NOTHING, (len(texts), 1))
         if filled:
-            out[filled] = softmax(
-                self.predict_logits([texts[row] for row in filled], progress=progress), self.temperature
-            )
+            out[filled] = softmax(self._run([cleaned[row] for row in filled], progress=progress), self.temperature)
         return out
 
 
