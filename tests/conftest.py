@@ -1,6 +1,6 @@
 """Fixtures that more than one test module uses."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -98,18 +98,20 @@ WORDS = {"soars": (0.02, 0.08, 0.90), "slumps": (0.90, 0.08, 0.02), "meets": (0.
 class WordModel(Model):
     """A model without a graph: each text has the probabilities of the first of WORDS in it, else it is neutral."""
 
-    def predict_logits(self, texts: Iterable[str], *, progress: bool = False) -> np.ndarray:
-        found = [next((p for word, p in WORDS.items() if word in text), (0.1, 0.8, 0.1)) for text in texts]
+    def _run(self, cleaned: list[str], *, progress: bool) -> np.ndarray:
+        found = [next((p for word, p in WORDS.items() if word in text), (0.1, 0.8, 0.1)) for text in cleaned]
         return np.log(np.array(found, dtype=float)) * self.temperature
 
 
 def make_model(*, trained_until: str = "2020-01-01", base_cutoff: str = "2019-01-01") -> WordModel:
     return WordModel(
         name="words@0",
-        trained_until=pd.Timestamp(trained_until, tz="UTC"),
-        base_cutoff=pd.Timestamp(base_cutoff, tz="UTC"),
         temperature=1.0,
-        card={"data": [{"name": "a list of words"}]},
+        card={
+            "data": [{"name": "a list of words"}],
+            "trained_until": f"{trained_until}T00:00Z",
+            "base": {"known_until": f"{base_cutoff}T00:00Z"},
+        },
         order=(0, 1, 2),
         session=None,
         tokenizer=None,

@@ -283,7 +283,7 @@ def test_a_base_install_says_which_extra_the_work_needs(
         (["score", "rows.xlsx", "--out", "o.csv"], "the suffix '.xlsx' says no format"),
         (["score", "empty.csv", "--out", "o.csv"], "empty.csv: is empty"),
         (["score", "empty.jsonl", "--out", "o.csv"], "empty.jsonl: is empty"),
-        (["score", "torn.jsonl", "--out", "o.csv"], "could not be read as jsonl"),
+        (["score", "torn.jsonl", "--out", "o.csv"], "expected one JSON object a line"),
         (["score", "torn.parquet", "--out", "o.csv"], "could not be read as parquet"),
         (["score", "wide.csv", "--out", "o.csv"], "more fields than the header"),
         (["score", "rows.csv", "--out", "taken.csv"], "taken.csv: cannot be written"),

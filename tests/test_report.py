@@ -183,6 +183,9 @@ def make_summary(times: pd.DatetimeIndex, symbols: list[str], trades: int) -> di
             "win_rate": 0.5432,
             "profit_factor": 1.07,
             "break_even_cost": 0.00102,
+            "open_at_end": 1,
+            "costs_paid": 4321.0,
+            "rejected": 3,
             "days": 437,
         },
         "comparison": [

@@ -26,12 +26,12 @@ def read_any(path: Path, *, columns: Sequence[str]) -> pd.DataFrame:
         if kind == "csv":
             frame = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8-sig")
             if not isinstance(frame.index, pd.RangeIndex):
-                raise ValueError("rows have more fields than the header")
+                raise SourceError(f"{path}: rows have more fields than the header; quote the separators in them.")
         elif kind == "jsonl":
             lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
             rows = [json.loads(line) for line in lines]
             if not all(isinstance(row, dict) for row in rows):
-                raise ValueError("expected one JSON object a line")
+                raise SourceError(f"{path}: expected one JSON object a line; a line holds something else.")
             if not rows:
                 raise pd.errors.EmptyDataError
             # As objects: pandas would make 7 into 7.0 where another row has none.
@@ -46,7 +46,7 @@ def read_any(path: Path, *, columns: Sequence[str]) -> pd.DataFrame:
     except pd.errors.EmptyDataError as err:
         raise SourceError(f"{path}: is empty; expected rows.") from err
     except (ValueError, OSError) as err:
-        raise SourceError(f"{path}: could not be read as {kind} ({str(err).splitlines()[0]}).") from err
+        raise SourceError(f"{path}: could not be read as {kind} ({err!s:.200}).") from err
     for column in columns:
         if column not in frame.columns:
             raise TableError(

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Both real sets judged by the command line, as the README shows them. Usage, from the repository:
+#   bash benchmarks/real_sets.sh ../shared/data > benchmarks/results/real_sets.txt
+set -euo pipefail
+data=$1
+finsignal=${FINSIGNAL:-finsignal}
+"$finsignal" backtest strategies/apple_hourly.toml \
+  --news "$data/apple_hourly/massive_news_basic.csv" --prices "$data/apple_hourly/AAPL_1h_ohlcv.csv" --out runs/apple
+echo
+"$finsignal" backtest strategies/crypto_hourly.toml --news "$data/crypto_hourly/cryptonews.csv" \
+  --prices "BTCUSDT=$data/crypto_hourly/BTCUSDT_60_full.csv" \
+  --prices "ETHUSDT=$data/crypto_hourly/ETHUSDT_60_full.csv" --out runs/crypto
