@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from finsignal.sentiment.score import Model
 
-ACTION = {"negative": "SELL", "neutral": "HOLD", "positive": "BUY"}
+SIGNAL_OF = {"negative": "SELL", "neutral": "HOLD", "positive": "BUY"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -184,9 +184,9 @@ def judge_run(options: argparse.Namespace) -> None:
     folder = options.out or Path("runs") / run.name
     check_replaceable(folder, mark=RUN_FOLDER_MARK)
     inputs = read_inputs(run, now=read_clock())
-    sentiments = read_scores(options, run, inputs.news)
+    sentiments, notes = read_scores(options, run, inputs.news)
     by_model, models = make_scores(options, inputs.news)
-    study = run_study(run, inputs, {**sentiments, **by_model}, models=models)
+    study = run_study(run, inputs, {**sentiments, **by_model}, models=models, notes=notes)
     write_study(study, folder)
     if options.json:
         print_json({**study.summary, "folder": str(folder), "report": str(folder / "report.html")})
@@ -204,7 +204,7 @@ def show_signal(options: argparse.Namespace) -> None:
     clock = read_clock()
     now = to_instant(options.now, where="--now", tz=None) if options.now else clock
     inputs = read_inputs(run, now=clock)  # a file may hold rows after --now, which the decision does not see
-    given = read_scores(options, run, inputs.news)
+    given, read_notes = read_scores(options, run, inputs.news)
     rows = make_signal_rows(
         run,
         inputs,
@@ -215,7 +215,7 @@ def show_signal(options: argparse.Namespace) -> None:
     if options.json:
         print_json(rows)
         return
-    for note in rows[0]["notes"]:
+    for note in [*rows[0]["notes"], *read_notes]:
         print(f"! {note}")
     for row in rows:
         mix = row["breakdown"]
@@ -228,7 +228,7 @@ def show_signal(options: argparse.Namespace) -> None:
         for text in row["news"]:
             print(
                 f"    {text['published']}  {text['share']:4.0%}  -{text['p_negative']:.2f} ={text['p_neutral']:.2f} "
-                f"+{text['p_positive']:.2f}  {text['title'][:80]}"
+                f"+{text['p_positive']:.2f}  {printable(text['title'])[:80]}"
             )
 
 
@@ -268,21 +268,25 @@ def score_lines(texts: list[str], options: argparse.Namespace) -> None:
         print_json(rows)
     else:
         for row in rows:
-            mix = "  ".join(f"{row[f'p_{name}']:.3f} {name}" for name in ACTION)
-            line = "".join(c if c.isprintable() else " " for c in row["text"])  # a text must not steer the terminal
-            print(f"{row['prediction']:<4}  {mix}  {line}")
+            mix = "  ".join(f"{row[f'p_{name}']:.3f} {name}" for name in SIGNAL_OF)
+            print(f"{row['prediction']:<4}  {mix}  {printable(row['text'])}")
 
 
 def to_text_signal(text: str, scores: dict[str, float], threshold: float) -> dict[str, Any]:
-    """A text's probabilities, and BUY, HOLD or SELL by the largest of them, actionable from the threshold on."""
-    label = max(ACTION, key=lambda name: scores[f"p_{name}"])
+    """A text's probabilities, and BUY, HOLD or SELL by the largest of them, actionable from the threshold on.
+
+    A text with nothing to read is neutral by rule and never actionable.
+    """
+    from finsignal.sentiment.prompt import clean
+
+    label = max(SIGNAL_OF, key=lambda name: scores[f"p_{name}"])
     confidence = scores[f"p_{label}"]
     return {
         "text": text,
         **scores,
-        "prediction": ACTION[label],
+        "prediction": SIGNAL_OF[label],
         "confidence": confidence,
-        "actionable": confidence >= threshold,
+        "actionable": confidence >= threshold and bool(clean(text)),
     }
 
 
@@ -302,7 +306,7 @@ def score_file(path: Path, options: argparse.Namespace) -> None:
             f"{path}: neither a column 'title' nor 'text'; columns are {[str(name) for name in rows.columns]}. "
             "Name that of the texts with --text-column NAME."
         )
-    taken = [f"p_{name}" for name in ACTION if f"p_{name}" in rows.columns]
+    taken = [f"p_{name}" for name in SIGNAL_OF if f"p_{name}" in rows.columns]
     if taken:
         raise SourceError(f"{path}: has a column {taken[0]!r} already; rename it, or the scores would replace it.")
     parts = [rows[name].fillna("").astype("str").tolist() for name in columns]
@@ -362,21 +366,20 @@ def read_options(options: argparse.Namespace) -> Any:
     return read_run(options.run, news_path=news, prices_path=prices, sentiment=sentiment)
 
 
-def read_scores(options: argparse.Namespace, run: Any, news: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The sentiment table of --sentiment by its name; nothing where it is not given."""
+def read_scores(options: argparse.Namespace, run: Any, news: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """The sentiment table of --sentiment by its name, and what its reader notes; nothing where it is not given."""
     from finsignal.sources.files import read_sentiment
 
     if options.sentiment is None:
-        return {}
+        return {}, []
     if run.sentiment is None:
         raise ConfigError(
             f"{run.path}: --sentiment needs to know the file's columns. Write a [sentiment] section, or pass "
             "--map by=text --map time=COLUMN --map text=COLUMN --map label=COLUMN."
         )
     table, counts = read_sentiment(options.sentiment, run.sentiment, news, limit=run.row_limit)
-    for note in counts.notes:
-        print(note, file=sys.stderr)
-    return {f"scores of {options.sentiment.name}": table}
+    dropped = [f"{options.sentiment.name}: {n} rows dropped: {reason}." for reason, n in counts.dropped.items()]
+    return {f"scores of {options.sentiment.name}": table}, [*counts.notes, *dropped]
 
 
 def make_scores(options: argparse.Namespace, news: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], dict[str, Model]]:
@@ -416,6 +419,11 @@ def nest(flat: dict[str, str]) -> dict[str, Any]:
         else:
             out[key] = value
     return out
+
+
+def printable(text: str) -> str:
+    """The text on one line without characters that would steer a terminal, such as line breaks and overrides."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def print_json(value: Any) -> None:

@@ -19,7 +19,7 @@ import pandas as pd
 
 from finsignal.backtest import Costs
 from finsignal.clock import default_latency, make_bars, to_bar
-from finsignal.errors import ConfigError, did_you_mean
+from finsignal.errors import USER_ERRORS, ConfigError, did_you_mean
 from finsignal.signals import NewsRules, Strategy, WeightRules
 from finsignal.sources.files import NewsLayout, PriceLayout, SentimentLayout
 from finsignal.tables import INSTANT, PARAMETERS
@@ -225,8 +225,8 @@ def load_strategy(path: Path) -> Strategy:
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, NameError) as err:
-        raise ConfigError(f"{path}: does not import: {err}.") from err
+    except USER_ERRORS as err:
+        raise ConfigError(f"{path}: does not import: {type(err).__name__} {err}.") from err
     finally:
         sys.dont_write_bytecode = written
     function = getattr(module, "strategy", None)

@@ -38,6 +38,13 @@ class MissingExtraError(FinsignalError, ImportError):
     """The work needs a package of an install extra that is not installed."""
 
 
+# What a strategy file of the user may raise while it is loaded or asked; told in one sentence, not as a traceback.
+USER_ERRORS = (
+    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError, RuntimeError),
+    *(SyntaxError, TypeError, ValueError),
+)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A question naming the closest known name with a space before it, or nothing.
 

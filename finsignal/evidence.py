@@ -87,7 +87,10 @@ def judge(figures: dict[str, Any], *, hold: dict[str, Any] | None) -> dict[str, 
         reasons.append(
             f"Sharpe ratio {sharpe:.2f} after costs, 95 % interval {low:.2f} to {high:.2f}, over {days} days."
         )
-        reasons.append(f"So few days could tell a ratio of {figures['sharpe_detectable']:.2f} or more from zero.")
+        reasons.append(
+            f"With so few days only a true ratio of {figures['sharpe_detectable']:.2f} or more would be told from zero "
+            "four times in five."
+        )
         if trades < FEW_TRADES or low <= 0 <= high:
             word = "cannot tell"
         else:

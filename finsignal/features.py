@@ -107,7 +107,16 @@ def aggregate_sentiment(
     Raises ConfigError at options that cannot be meant, TableError where sentiment scores one text of a symbol twice.
     """
     names = _check_options(symbols, max_age)
-    texts = _texts(news, sentiment, bars, names, half_life, max_age, min_relevance, source_weights)
+    texts = make_counted_texts(
+        news,
+        sentiment,
+        bars,
+        names,
+        half_life=half_life,
+        max_age=max_age,
+        min_relevance=min_relevance,
+        source_weights=source_weights,
+    )
     size = len(bars)
     cell = texts["code"].to_numpy() * size + texts["first"].to_numpy()
     weight = texts["weight"].to_numpy()
@@ -147,7 +156,16 @@ def texts_behind(
     `aggregate_sentiment`.
     """
     names = _check_options([symbol], max_age)
-    texts = _texts(news, sentiment, bars, names, half_life, max_age, min_relevance, source_weights)
+    texts = make_counted_texts(
+        news,
+        sentiment,
+        bars,
+        names,
+        half_life=half_life,
+        max_age=max_age,
+        min_relevance=min_relevance,
+        source_weights=source_weights,
+    )
     columns = [*news.columns, *PROBABILITIES, "known", "position", "age", "share"]
     pieces = []
     for position in np.atleast_1d(positions):
@@ -201,20 +219,23 @@ def _window_sum(values: np.ndarray, window: int) -> np.ndarray:
     return total
 
 
-def _texts(
+def make_counted_texts(
     news: pd.DataFrame,
     sentiment: pd.DataFrame,
     bars: pd.DataFrame,
-    names: list[str],
+    symbols: Sequence[str],
+    *,
     half_life: float,
     max_age: int,
     min_relevance: float,
     source_weights: Mapping[str, float],
 ) -> pd.DataFrame:
-    """The texts that count, with code (of the symbol), known, first (position of the bar) and weight at age 0.
+    """The texts that count at some bar, with code (of the symbol), known, first (position of the bar) and weight.
 
-    Sorted by symbol, known and article_id.
+    The weight is that at age 0. Left out are texts without a score, less relevant than `min_relevance`, without weight,
+    known before the first decision or after the last, and repeats of a story. Sorted by symbol, known and article_id.
     """
+    names = _check_options(symbols, max_age)
     _check_weights(half_life, max_age, min_relevance, source_weights)
     scores = sentiment.loc[sentiment["symbol"].isin(names), ["article_id", "symbol", "time", *PROBABILITIES]]
     twice = scores.duplicated(["article_id", "symbol"]).to_numpy()

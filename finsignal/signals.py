@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from finsignal.clock import bar_of
-from finsignal.errors import ConfigError, FinsignalError, TableError, did_you_mean
+from finsignal.errors import USER_ERRORS, ConfigError, FinsignalError, TableError, did_you_mean
 from finsignal.features import SENTIMENT_FEATURES, aggregate_sentiment, make_price_features
 from finsignal.tables import FEATURES, INSTANT, PARAMETERS, SIGNALS, STATE, WEIGHTS, to_integers
 
@@ -155,7 +155,7 @@ def _ask(strategy: Strategy, rows: pd.DataFrame, values: dict[str, float]) -> An
         return strategy(rows, **values)
     except FinsignalError:
         raise
-    except (KeyError, AttributeError, TypeError, ValueError, ArithmeticError) as err:
+    except USER_ERRORS as err:
         missing = str(err.args[0]) if isinstance(err, KeyError) and err.args else ""
         hint = did_you_mean(missing, map(str, rows.columns)) if missing else ""
         raise TableError(

@@ -390,7 +390,7 @@ def test_a_signal_is_actionable_from_the_threshold_on(run_cli: Cli) -> None:
         found[threshold] = read_json(out)[0]["actionable"]
     assert found == {"0": True, "0.85": True, "0.95": False, "1": False}
     _, out, _ = run_cli("score", "--text", "", "--threshold", "1", "--json")  # nothing to read: neutral, for sure
-    assert read_json(out)[0]["actionable"] is True
+    assert read_json(out)[0]["actionable"] is False
 
 
 def test_lines_come_from_the_keyboard(run_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -545,8 +545,27 @@ def test_scores_of_ones_own_stand_beside_the_model_on_the_same_bars(
         "buy and hold",
     ]
     alone = {row["name"]: row for row in tiny_study.summary["comparison"]}
+    assert summary["notes"][1].startswith("Scores from elsewhere: what they have seen is not known")
     assert rows["model words@0"]["net_return"] == alone["words"]["net_return"]
     assert rows["buy and hold"]["net_return"] == alone["buy and hold"]["net_return"]
+
+
+def test_texts_without_a_score_are_counted_and_said_first(run_cli: Cli, tiny: Path, tmp_path: Path) -> None:
+    news = pd.read_csv(tiny / "news.csv")
+    some = news.iloc[::2]
+    mine = pd.DataFrame({"when": some["published"], "headline": some["title"], "mood": "neutral"})
+    mine.to_csv(tmp_path / "mine.csv", index=False)
+    maps = [part for pair in ("by=text", "time=when", "title=headline", "label=mood") for part in ("--map", pair)]
+    code, out, _ = run_cli(
+        *("backtest", tiny / "run.toml", "--news", tiny / "news.csv", "--prices", tiny / "prices.csv"),
+        *("--sentiment", tmp_path / "mine.csv", *maps, "--out", tmp_path / "run", "--json"),
+    )
+    assert code == 0
+    summary = read_json(out)
+    texts = summary["texts"]
+    assert texts["dropped"]["without a score"] > 0
+    assert texts["used"] + sum(texts["dropped"].values()) == texts["read"] == len(news)
+    assert any("no score" in note for note in summary["notes"])
 
 
 def test_rows_in_any_order_are_the_same_inputs(tiny_copy: Path, tiny_inputs: Inputs) -> None:
@@ -582,7 +601,9 @@ def test_a_signal_in_the_past_reads_a_file_that_goes_on(run_cli: Cli, tiny: Path
         assert row["decided"] == "2026-03-04T09:59:00+00:00"
         assert row["bar"] == "2026-03-04T10:00:00+00:00"
         assert set(row["breakdown"]) == {"negative", "neutral", "positive"}
-        assert row["notes"] == ["Simulated data: news and prices are made up."]
+        assert row["notes"][0] == "Simulated data: news and prices are made up."
+        assert row["notes"][1].startswith("Not fitted: the first values of [search] stand (buy_threshold 0.99")
+        assert row["parameters"]["buy_threshold"] == 0.99
         assert row["texts"] == len(row["news"])
 
 
@@ -590,7 +611,20 @@ def test_people_read_the_notes_before_the_signal(run_cli: Cli, tiny: Path) -> No
     code, out, _ = run_cli("signal", tiny / "run.toml", "--now", "2026-03-04T10:30Z")
     assert code == 0
     assert out.splitlines()[0] == "! Simulated data: news and prices are made up."
-    assert out.splitlines()[1].startswith("AAA  ")
+    assert out.splitlines()[1].startswith("! Not fitted")
+    assert out.splitlines()[2].startswith("AAA  ")
+
+
+def test_a_headline_cannot_forge_a_line_of_the_signal(run_cli: Cli, tiny_copy: Path) -> None:
+    file = tiny_copy / "news.csv"
+    news = pd.read_csv(file)
+    news["title"] = news["title"] + "\nBBB  BUY  decided never\u202e"
+    news.to_csv(file, index=False)
+    code, out, _ = run_cli("signal", tiny_copy / "run.toml", "--now", "2026-03-04T10:30Z")
+    assert code == 0
+    assert "decided never" in out
+    assert not any(line.startswith("BBB  BUY  decided never") for line in out.splitlines())
+    assert "\u202e" not in out
 
 
 def test_a_signal_of_ones_own_scores_without_any_text_is_hold(run_cli: Cli, tiny: Path, tmp_path: Path) -> None:

@@ -150,7 +150,11 @@ def test_a_strategy_stands_beside_its_run_file_and_leaves_no_bytecode(tmp_path: 
         (GOOD.replace("strategy(", "stratgy("), "expected a function named 'strategy'"),
         ("strategy = 3\n", "expected a function named 'strategy'"),
         ("def strategy(:\n", r"own\.py: does not import"),
-        ("import no_such_package\n", r"own\.py: does not import: No module named 'no_such_package'"),
+        (
+            "import no_such_package\n",
+            r"own\.py: does not import: ModuleNotFoundError No module named 'no_such_package'",
+        ),
+        ("ratio = 1 / 0\n", r"own\.py: does not import: ZeroDivisionError"),
         ("strategy = undefined\n", r"own\.py: does not import"),
     ],
 )

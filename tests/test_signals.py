@@ -200,6 +200,7 @@ def test_an_answer_that_does_not_fit_is_refused(answer, sentence):
     [
         (lambda f: f["sent_scores"], "KeyError 'sent_scores'. Did you mean 'sent_score'"),
         (lambda f, level: f, "missing 1 required"),
+        (lambda f: f["sent_score"].iloc[999], "IndexError"),
         (lambda f: f["sent_score"].nonsense, "no attribute 'nonsense'"),
     ],
 )

@@ -486,7 +486,7 @@ def test_a_signal_says_that_it_is_simulated_seen_or_old(
 ) -> None:
     allowed = replace(tiny_run, allow_seen=True)
     rows = signal_at(allowed, tiny_inputs, new_model(trained_until="2026-04-01"), "2026-03-09T10:00Z")
-    assert [note.split(":")[0] for note in rows[0]["notes"]] == ["Simulated data", "Seen data", "Old"]
+    assert [note.split(":")[0] for note in rows[0]["notes"]] == ["Simulated data", "Seen data", "Old", "Not fitted"]
     with pytest.raises(LookaheadError):
         signal_at(tiny_run, tiny_inputs, new_model(trained_until="2026-04-01"), "2026-03-06T10:00Z")
 

@@ -60,6 +60,7 @@ def make_report(
         "trades_note": trades.trades_note(result),
         "trades": trades.trades_part(result, trade_news),
         "texts": sections.texts_part(summary.get("texts") or {}),
+        "prices": sections.prices_part(summary.get("prices") or {}),
         "costs": sections.costs_part(summary),
         "model": sections.model_part(summary.get("model")),
         "settings": sections.settings_part(summary, result.settings),

@@ -186,9 +186,15 @@ def figures_part(summary: Mapping[str, Any]) -> Html:
 def texts_part(texts: Mapping[str, Any]) -> Html:
     """Texts read, used and dropped with the reasons, and the silences."""
     dropped = texts.get("dropped") or {}
-    rows = [("Read", number(texts.get("read"), "count")), ("Used", number(texts.get("used"), "count"))]
+    rows = [
+        ("Read", number(texts.get("read"), "count")),
+        ("Used, validation included", number(texts.get("used"), "count")),
+        ("Used in the period", number(texts.get("used_in_test"), "count")),
+    ]
     rows += [(Html(f"Dropped: {bdi(reason)}"), number(count, "count")) for reason, count in dropped.items()]
+    notes = items(texts.get("notes") or ())
     out = table(("", "Texts"), rows, style="facts", numbers=(1,))
+    out = Html(out + (f"<ul>{notes}</ul>" if notes else ""))
     silences = texts.get("silences") or ()
     if not silences:
         return Html(out + '<p class="sub">No silence long enough to be named.</p>')
@@ -204,6 +210,20 @@ def texts_part(texts: Mapping[str, Any]) -> Html:
             len(silent) <= 8,
         )
     )
+
+
+def prices_part(prices: Mapping[str, Any]) -> Html:
+    """Price rows read, used and dropped with the reasons, and bars of the grid that did not print."""
+    rows = [
+        ("Read", number(prices.get("read"), "count")),
+        ("Used", number(prices.get("used"), "count")),
+        ("Bars of the grid without a price", number(prices.get("bars_missing"), "count")),
+    ]
+    dropped = prices.get("dropped") or {}
+    rows += [(Html(f"Dropped: {bdi(reason)}"), number(count, "count")) for reason, count in dropped.items()]
+    notes = items(prices.get("notes") or ())
+    out = table(("", "Prices"), rows, style="facts", numbers=(1,))
+    return Html(out + (f"<ul>{notes}</ul>" if notes else ""))
 
 
 def costs_part(summary: Mapping[str, Any]) -> Html:

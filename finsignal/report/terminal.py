@@ -39,27 +39,41 @@ def to_text(summary: Mapping[str, Any]) -> str:
     lines.append(
         _row(
             "texts",
-            f"{texts['used']:,} used of {texts['read']:,} rows read" + (f"; dropped: {dropped}" * bool(dropped)),
+            f"{texts['used']:,} used of {texts['read']:,} rows read, {texts['used_in_test']:,} of them in the period"
+            + (f"; dropped: {dropped}" * bool(dropped)),
         )
     )
-    for silence in texts["silences"][:3]:
+    lines += [_row("", note) for note in texts["notes"]]
+    longest = {silence["symbol"]: silence for silence in sorted(texts["silences"], key=lambda s: float(s["days"]))}
+    for _, silence in sorted(longest.items()):
         lines.append(
             _row(
                 "",
                 f"silent {silence['days']} days: {silence['symbol']} {silence['start'][:10]} to {silence['end'][:10]}",
             )
         )
+    prices = summary["prices"]
+    dropped = ", ".join(f"{n:,} {reason}" for reason, n in prices["dropped"].items())
+    lines.append(
+        _row(
+            "prices",
+            f"{prices['used']:,} bars used of {prices['read']:,} rows read, {prices['bars_missing']:,} of the grid "
+            "missing" + (f"; dropped: {dropped}" * bool(dropped)),
+        )
+    )
+    lines += [_row("", note) for note in prices["notes"]]
     lines.append(_row("model", f"{model['name']}, trained on {', '.join(model['trained_on'])}"))
     if model["trained_until"]:
         lines.append(
             _row("", f"trained until {model['trained_until'][:10]}, base known until {model['base_cutoff'][:10]}")
         )
+    funding = f"; ASSUMED funding {_percent(summary['costs']['funding_rate'], 4)} every 8 hours"
     lines += [
         _row("net return", f"{_percent(figures['net_return'])} (gross {_percent(figures['gross_return'])})"),
         _row(
             "Sharpe ratio",
             f"{_number(figures['sharpe'])} +- {_number(figures['sharpe_error'])} (standard error); smallest that "
-            f"{figures['days']} days tell from zero: {_number(figures['sharpe_detectable'])}",
+            f"{figures['days']} days tell from zero four times in five: {_number(figures['sharpe_detectable'])}",
         ),
         _row(
             "risk",
@@ -76,7 +90,9 @@ def to_text(summary: Mapping[str, Any]) -> str:
         _row(
             "costs",
             f"paid {figures['costs_paid']:,.0f}; break-even at {_percent(figures['break_even_cost'], 3)} of the value "
-            f"a side, charged {_percent(summary['costs']['fee'] + summary['costs']['slippage'], 3)}",
+            f"a side, charged {_percent(summary['costs']['fee'] + summary['costs']['slippage'], 3)}"
+            + funding
+            * bool(summary["costs"]["funding_rate"]),
         ),
         "",
         f"  {'on the same bars':<34}{'net':>9}{'gross':>9}{'Sharpe':>9}{'+-':>7}{'drawdown':>10}{'trades':>8}",

@@ -14,6 +14,10 @@ from finsignal.errors import ConfigError, LookaheadError, TableError, did_you_me
 from finsignal.sentiment.score import Model
 from finsignal.sources.files import Counts, join_news, make_links, read_news, read_prices, score_relevance
 
+UNKNOWN_SCORES = (
+    "Scores from elsewhere: what they have seen is not known, and each is assumed to have been known with its text."
+)
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -55,7 +59,7 @@ def read_inputs(run: RunFile, *, now: pd.Timestamp) -> Inputs:
     if others:
         news_counts = replace(news_counts, dropped={**news_counts.dropped, reason: others})
     first, last = bars["time"].iloc[0], bars["time"].iloc[-1]
-    if not news["time"].between(first - pd.Timedelta(days=30), last).any():
+    if not news["time"].between(first, last).any():
         found = f"news runs {news['time'].min()} to {news['time'].max()}" if len(news) else "no news is about them"
         raise TableError(f"news: nothing known for {', '.join(run.symbols)} between {first} and {last}; {found}.")
     return Inputs(bars, prices, news, price_counts, news_counts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from finsignal.features import texts_behind
 from finsignal.sentiment.score import Model
 from finsignal.signals import Decided, Strategy, decide, make_features, make_flat_state, make_signals, to_weights
 from finsignal.splits import Split, make_split
-from finsignal.study.inputs import Inputs, check_seen, text_rules
+from finsignal.study.inputs import UNKNOWN_SCORES, Inputs, check_seen, text_rules
 from finsignal.study.summary import make_summary
 from finsignal.tables import PARAMETERS, PROBABILITIES, SENTIMENT, BacktestResult, to_integers
 from finsignal.writing import whole_folder
@@ -49,22 +49,30 @@ class Study:
 
 
 def run_study(
-    run: RunFile, inputs: Inputs, sentiments: Mapping[str, pd.DataFrame], *, models: Mapping[str, Model] | None = None
+    run: RunFile,
+    inputs: Inputs,
+    sentiments: Mapping[str, pd.DataFrame],
+    *,
+    models: Mapping[str, Model] | None = None,
+    notes: Sequence[str] = (),
 ) -> Study:
     """The run carried out with the first of `sentiments` (name -> table), beside the others and the baselines.
 
     Where the run has a [split], every combination of [search] is tried on the validation bars, each account starting
     flat, and the one with the highest net Sharpe ratio is reported on the test bars; each sentiment chooses its own.
     All accounts trade the same bars at the same costs. `models` are those behind the sentiments; scores
-    from elsewhere have none, and what they have seen is not known.
+    from elsewhere have none, and what they have seen is not known. `notes` are said first, beside the study's own.
     """
     models = models or {}
     names = list(sentiments)
-    notes = ["Simulated data: news and prices are made up."] if run.simulated else []
+    said = ["Simulated data: news and prices are made up."] if run.simulated else []
     for name in names:
-        notes += check_seen(run, models.get(name))
+        said += check_seen(run, models.get(name))
+    if names[0] not in models:
+        said.append(UNKNOWN_SCORES)
+    said += notes
     if run.decision_latency == pd.Timedelta(0):
-        notes.append("Zero latency: decisions are made at the very open that they trade.")
+        said.append("Zero latency: decisions are made at the very open that they trade.")
     strategy = run.load_strategy()
     split = _split(run, inputs.bars)
     tested = inputs.bars if split is None else split.test(inputs.bars)
@@ -91,12 +99,13 @@ def run_study(
     summary = make_summary(
         run,
         inputs,
+        sentiments[names[0]],
         figures,
         tested=tested,
         split=split,
         chosen=main.chosen,
         tried=main.tried,
-        notes=notes,
+        notes=said,
         model=models.get(names[0]),
     )
     return Study(

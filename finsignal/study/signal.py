@@ -15,7 +15,7 @@ from finsignal.errors import ConfigError
 from finsignal.features import LOOKBACK, sentiment_lookback, texts_behind
 from finsignal.sentiment.score import Model
 from finsignal.signals import decide, make_flat_state
-from finsignal.study.inputs import Inputs, check_seen, text_rules
+from finsignal.study.inputs import UNKNOWN_SCORES, Inputs, check_seen, text_rules
 from finsignal.tables import LABELS, PARAMETERS
 
 
@@ -45,9 +45,16 @@ def make_signal_rows(
     name, sentiment = next(iter(sentiments.items()))
     notes = ["Simulated data: news and prices are made up."] if run.simulated else []
     notes += check_seen(run, models.get(name))
+    if name not in models:
+        notes.append(UNKNOWN_SCORES)
     if now >= inputs.bars["close_time"].iloc[-1]:
         notes.append(f"Old: the run file's last bar ended {inputs.bars['close_time'].iloc[-1]}, before {now}.")
     strategy, table = run.load_strategy(), _read_parameters(run, parameters)
+    if run.search and parameters is None:
+        first = ", ".join(f"{key} {values[0]:g}" for key, values in run.search.items())
+        notes.append(
+            f"Not fitted: the first values of [search] stand ({first}). Pass --parameters RUNFOLDER/parameters.parquet."
+        )
     check_parameters(strategy, table["name"].tolist(), where=str(parameters or run.path))
     decided = decide(
         news,
@@ -62,6 +69,8 @@ def make_signal_rows(
         weight_rules=run.weights,
         since=bars["open_time"].iloc[-1],
     )
+    known = table[table["time"] <= decision]
+    values = {str(key): float(value) for key, value in zip(known["name"], known["value"], strict=True)}
     rows = []
     features = decided.features.set_index("symbol")
     for signal in decided.signals.itertuples():
@@ -75,10 +84,11 @@ def make_signal_rows(
                 "confidence": evidence.to_none(signal.confidence),
                 "breakdown": {label: evidence.to_none(float(mix[f"sent_{label}"])) for label in LABELS},
                 "texts": len(texts),
-                "sources": int(texts["source"].nunique()),
+                "sources": int(texts.loc[texts["source"] != "", "source"].nunique()),
                 "decided": decision.isoformat(),
                 "bar": bars["open_time"].iloc[-1].isoformat(),
                 "model": name,
+                "parameters": values,
                 "notes": notes,
                 "news": [_to_text_row(text) for text in texts.sort_values("share", ascending=False).itertuples()],
             }

@@ -11,15 +11,17 @@ import pandas as pd
 from finsignal import evidence
 from finsignal.clock import bar_of
 from finsignal.config import RunFile
+from finsignal.features import make_counted_texts
 from finsignal.sentiment.score import Model
 from finsignal.sources.files import longest_silences
 from finsignal.splits import Split
-from finsignal.study.inputs import Inputs
+from finsignal.study.inputs import Inputs, text_rules
 
 
 def make_summary(
     run: RunFile,
     inputs: Inputs,
+    sentiment: pd.DataFrame,
     figures: Mapping[str, dict[str, Any]],
     *,
     tested: pd.DataFrame,
@@ -34,16 +36,9 @@ def make_summary(
     Fractions throughout; None where a figure is not defined. `model` is None for scores from a file.
     """
     name = next(iter(figures))
-    news, rules = inputs.news, run.features
-    decisions = bar_of(inputs.bars, news["time"])
-    early = (news["time"] < inputs.bars["time"].iloc[0]).to_numpy()
-    late = decisions == len(inputs.bars)
-    used = ~early & ~late & (news["relevance"] >= rules.min_relevance).to_numpy()
-    dropped = dict(inputs.news_counts.dropped)
-    dropped["less relevant than min_relevance"] = int((~early & ~late & ~used).sum())
-    dropped["known before the first decision"] = int(early.sum())
-    dropped["known after the last decision"] = int(late.sum())
-    silences = longest_silences(news[used].reset_index(drop=True), inputs.bars, symbols=run.symbols)
+    used, dropped = count_texts(run, inputs, sentiment)
+    silences = longest_silences(used, inputs.bars, symbols=run.symbols)
+    tested_first = inputs.bars["open_time"].searchsorted(tested["open_time"].iloc[0])
     holds = figures["buy and hold"]
     return {
         "name": run.name,
@@ -68,8 +63,9 @@ def make_summary(
         },
         "texts": {
             "read": inputs.news_counts.read,
-            "used": int(used.sum()),
-            "dropped": {reason: n for reason, n in dropped.items() if n},
+            "used": len(used),
+            "used_in_test": int((used["first"] >= tested_first).sum()),
+            "dropped": {reason: n for reason, n in {**inputs.news_counts.dropped, **dropped}.items() if n},
             "notes": list(inputs.news_counts.notes),
             "silences": [
                 {
@@ -98,6 +94,28 @@ def make_summary(
     }
 
 
+def count_texts(run: RunFile, inputs: Inputs, sentiment: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The texts that count at some bar of the run, and how many of its news rows do not, by the first reason."""
+    news, bars = inputs.news, inputs.bars
+    rules = text_rules(run)
+    used = make_counted_texts(news, sentiment, bars, run.symbols, **rules)
+    key = ["article_id", "symbol"]
+    counts = pd.MultiIndex.from_frame(news[key]).isin(pd.MultiIndex.from_frame(used[key]))
+    left = ~counts
+    dropped = {}
+    for reason, holds in {
+        "known before the first decision": (news["time"] < bars["time"].iloc[0]).to_numpy(),
+        "known after the last decision": bar_of(bars, news["time"]) == len(bars),
+        "less relevant than min_relevance": (news["relevance"] < rules["min_relevance"]).to_numpy(),
+        "without a score": ~pd.MultiIndex.from_frame(news[key]).isin(pd.MultiIndex.from_frame(sentiment[key])),
+        "of no weight": ((news["relevance"] == 0) | (news["source"].map(rules["source_weights"]) == 0)).to_numpy(),
+    }.items():
+        dropped[reason] = int((left & holds).sum())
+        left = left & ~holds
+    dropped["repeats of a story"] = int(left.sum())
+    return used, dropped
+
+
 def _to_model(name: str, model: Model | None) -> dict[str, Any]:
     if model is None:
         return {
@@ -122,6 +140,8 @@ def _assumptions(run: RunFile) -> list[str]:
         f"Fee {run.costs.fee:.4%} of the value and slippage {run.costs.slippage:.4%} of the price, on each side.",
         "Orders fill whole, whatever their size beside the bar's volume; no borrow cost, dividends or interest.",
     ]
+    if not run.baseline:
+        said.append("No account on price features alone is compared: the run file names no baseline.")
     if run.costs.funding_rate:
         said.append(
             f"ASSUMED funding rate {run.costs.funding_rate:.4%} every 8 hours, the same at all times; not a record."
