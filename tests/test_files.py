@@ -287,6 +287,18 @@ def test_files_that_cannot_be_read_say_why(tmp_path):
         read_aapl(write(tmp_path, ["time,open,open,high,low,close,volume", "1,1,1,1,1,1,1"]))
 
 
+@pytest.mark.parametrize("name", ["AAPL.csv", "AAPL.jsonl"])
+def test_a_file_that_must_not_be_opened_is_one_sentence(tmp_path, monkeypatch, name):
+    path = write(tmp_path, [HEADER, *price_lines()], name)
+
+    def refuse(self, *args, **options):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(SourceError, match=rf"{name}: the file cannot be read \(Permission denied\)"):
+        read_aapl(path)
+
+
 def test_a_period_without_any_row_is_refused_and_not_an_empty_table(tmp_path):
     later = make_bars("24x7", "1h", start="2025-03-01", end="2025-03-02", latency=MINUTE)
     with pytest.raises(TableError, match=r"of 24 rows none is left \(most often: outside the period of the bars"):
@@ -419,13 +431,79 @@ def test_the_source_is_the_host_of_an_address_where_the_layout_says_so(tmp_path)
     assert sorted(articles["url"]) == ["https://www.fool.com/x", "zacks.com/y"]
 
 
-def test_an_identifier_of_the_file_is_kept_and_must_mean_one_item(tmp_path):
-    layout = NewsLayout(time="time", title="title", text="text", symbol="symbol", id="id")
-    header, *lines = news_lines(3)
-    rows = [f"{line},{i}" for line, i in zip(lines, ("x1", "x2", "x2"), strict=True)]
-    articles, _, counts = read_news(write(tmp_path, [header + ",id", *rows]), layout, now=NOW, limit=1)
-    assert articles["article_id"].tolist() == ["x1"]
+VERSIONS = NewsLayout(time="time", title="title", symbol="symbol", id="id", latency="0s")
+
+
+def read_versions(folder: Path, rows: list[tuple[int, str, str, str]]):
+    """Articles with their links as news, and counts, of rows of minute, id, title and symbol."""
+    lines = [f"2024-03-01T10:{minute:02d}:30Z,{own},{title},{symbol}" for minute, own, title, symbol in rows]
+    articles, links, counts = read_news(write(folder, ["time,id,title,symbol", *lines]), VERSIONS, now=NOW, limit=1)
+    return join_news(articles, links), counts
+
+
+def test_an_edit_is_a_row_of_its_own_that_repeats_the_story(tmp_path):
+    rows = [(0, "x1", "Apple beats", "AAPL"), (5, "x1", "Apple beats by far", "AAPL"), (6, "x2", "Other", "AAPL")]
+    news, counts = read_versions(tmp_path, [rows[1], rows[0], rows[2]])
+    first, edit, other = news.sort_values("time").itertuples()
+    assert (first.article_id, first.title, first.published.minute) == ("x1", "Apple beats", 0)
+    assert edit.article_id.startswith("x1#")
+    assert (edit.title, edit.published.minute) == ("Apple beats by far", 5)
+    assert first.story == edit.story != other.story
+    assert not counts.dropped
+    assert counts.notes == ("AAPL.csv: 1 later versions of items kept as rows of their own.",)
+
+
+def test_versions_of_one_time_that_differ_contradict_each_other_and_leave_the_others_alone(tmp_path):
+    rows = [(0, "x1", "A", "AAPL"), (3, "x1", "B", "AAPL"), (3, "x1", "C", "AAPL"), (4, "x1", "D", "AAPL")]
+    news, counts = read_versions(tmp_path, rows)
+    assert news["title"].tolist() == ["A", "D"]
     assert dict(counts.dropped) == {"rows that contradict each other": 2}
+    assert counts.first["rows that contradict each other"] == ("AAPL.csv row 2", "AAPL.csv row 3")
+
+
+def test_of_rows_that_say_the_same_the_earliest_is_kept_wherever_it_stands(tmp_path):
+    news, counts = read_versions(tmp_path, [(7, "x1", "A", "AAPL"), (2, "x1", "A", "AAPL"), (4, "x1", "A", "AAPL")])
+    assert news[["article_id", "published"]].values.tolist() == [["x1", pd.Timestamp("2024-03-01T10:02:30Z")]]
+    assert dict(counts.dropped) == {"repeated row": 2}
+
+
+def test_a_symbol_that_a_later_version_adds_was_not_known_before(tmp_path):
+    news, _ = read_versions(tmp_path, [(0, "x1", "A", "AAPL"), (5, "x1", "A", "MSFT")])
+    assert news[["symbol", "article_id"]].values[0].tolist() == ["AAPL", "x1"]
+    assert news["published"].dt.minute.tolist() == [0, 5]
+
+
+VERSION_ROWS = st.tuples(
+    st.integers(0, 5), st.sampled_from(["x", "y"]), st.sampled_from("ABC"), st.sampled_from(["AAPL", "MSFT"])
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=st.lists(VERSION_ROWS, max_size=8))
+def test_no_version_that_comes_later_changes_what_was_known_before(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("versions")
+    rows = [(0, "kept", "Kept", "AAPL"), *rows]
+    whole, _ = read_versions(folder, rows)
+    for minute in range(6):
+        then, _ = read_versions(folder, [row for row in rows if row[0] <= minute])
+        known = whole[whole["published"].dt.minute <= minute].reset_index(drop=True)
+        pd.testing.assert_frame_equal(then, known)
+    backwards, _ = read_versions(folder, rows[::-1])
+    pd.testing.assert_frame_equal(backwards, whole)
+
+
+def test_a_score_by_identifier_is_of_the_earliest_version_and_an_edit_has_its_own(tmp_path):
+    news, _ = read_versions(tmp_path, [(0, "x1", "A", "AAPL"), (5, "x1", "B", "AAPL")])
+    by_id = SentimentLayout(by="article_id", article_id="id", label="label")
+    for key, title in (("x1", "A"), (news["article_id"].iloc[1], "B")):
+        path = write(tmp_path, ["id,label", f"{key},positive"], "scores.csv")
+        sentiment, counts = read_sentiment(path, by_id, news)
+        assert news.merge(sentiment, on=["article_id", "symbol", "time"])["title"].tolist() == [title]
+        assert counts.notes == ("scores.csv: 1 of 2 news rows have no score.",)
+    lines = ["time,title,label", "2024-03-01T10:00:30Z,A,negative", "2024-03-01T10:05:30Z,B,positive"]
+    by_text = SentimentLayout(by="text", time="time", title="title", label="label")
+    sentiment, _ = read_sentiment(write(tmp_path, lines, "scores.csv"), by_text, news)
+    assert sentiment["p_positive"].tolist() == [0.0, 1.0]
 
 
 @settings(max_examples=8, deadline=None)

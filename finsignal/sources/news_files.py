@@ -48,7 +48,7 @@ class NewsLayout(FileLayout):
     url: str | None = None
     """Column of the item's address."""
     id: str | None = None
-    """Column of the item's own identifier; None makes one of source, time, title and text."""
+    """Column of the item's own identifier, one for all its versions; None makes one of source, time, title and text."""
     tz: str | None = None
     """Zone of stamps that carry none, such as "UTC"; also the zone of whole dates."""
     time_format: str | None = None
@@ -91,6 +91,12 @@ def read_news(
     equal titles (texts, where there is no title) up to case and spaces, addresses and a retweet's opening. Control
     characters become spaces and are noted. A file without symbols gives no links: see `relevance.make_links`.
 
+    Rows of one identifier (layout.id) are versions of one item, told apart by their time. The earliest keeps the
+    identifier as article_id. One published later, with other words or other symbols, is a row and links of its own,
+    article_id "<identifier>#<digest>", with the story of the earliest, so that it counts as a repeat; these are noted.
+    A later row that says the same is a repeated row. Versions of the same time that differ contradict each other, and
+    all of that time go. So no later row changes what was known before it.
+
     Raises SourceError for a file that cannot be read, TableError where a column is missing, a stamp has no zone, more
     than 5 % of stamps are exact midnights and precision is not "date", no row is left, or more than `limit` (a fraction
     of the rows) are faults: malformed, unreadable or future stamps, no text, no symbol, repeats.
@@ -128,27 +134,27 @@ def read_news(
         frame, counts = counts.drop(frame, [not found for found in frame["symbols"]], "no symbol")
     if layout.id is not None:
         frame, counts = counts.drop(frame, frame["id"] == "", "no identifier")
-    frame["article_id"] = frame["id"] if layout.id is not None else _digests(frame)
-    content = ["published", "title", "text", "source"]
+    frame = frame.assign(article_id=_digests(frame))
     if layout.id is not None:
-        different = frame.drop_duplicates(["article_id", *content])
-        torn = set(different["article_id"][different["article_id"].duplicated()])
-        frame, counts = counts.drop(frame, frame["article_id"].isin(torn), "rows that contradict each other")
-    frame, counts = counts.drop(frame, frame.duplicated(["article_id", "symbols"]), "repeated row")
+        frame, counts = _to_versions(frame, counts, path)
+    else:
+        frame, counts = counts.drop(frame, _repeats(frame, ["article_id", "symbols"]), "repeated row")
     counts.check(limit, where=str(path))
     if layout.precision == "second" and len(frame) >= 20 and not (frame["published"].dt.second != 0).any():
         counts = counts.note(f"{Path(path).name}: no stamp has seconds; if they are exact to the minute, say so.")
 
     links = frame[["article_id", "symbols"]].explode("symbols").dropna().rename(columns={"symbols": "symbol"})
     links = links.drop_duplicates(["article_id", "symbol"]).assign(relevance=1.0)
-    articles = frame.sort_values("url", ascending=False, kind="stable").drop_duplicates("article_id")
+    articles = frame.sort_values(["published", "url"], ascending=[True, False]).drop_duplicates("article_id")
     known = end_of_precision(articles["published"], precision=layout.precision, tz=layout.tz or "UTC")
     contents = zip(articles["title"].tolist(), articles["text"].tolist(), strict=True)
+    story = pd.Series([to_story(title, text) for title, text in contents], index=articles.index, dtype="str")
     articles = articles.assign(
         first_seen=pd.Series(pd.NaT, index=articles.index, dtype=INSTANT),
         recorded=pd.Series(now, index=articles.index).astype(INSTANT),
         time=known_time(known, latency=pd.Timedelta(layout.latency)),
-        story=[to_story(title, text) for title, text in contents],
+        # sorted by time, the first of an identifier is its earliest version
+        story=story if layout.id is None else story.groupby(articles["id"]).transform("first"),
     )
     return ARTICLES.to_table(articles[list(ARTICLES.columns)]), LINKS.to_table(links), counts
 
@@ -206,6 +212,27 @@ def _check_midnights(published: pd.Series, layout: NewsLayout, path: Path) -> No
                 f"{path}: {share:.1%} of the stamps are exact midnights in {zone} (at most {MIDNIGHT_LIMIT:.0%} are "
                 'expected), so they are dates and not times; set precision to "date".'
             )
+
+
+def _to_versions(frame: pd.DataFrame, counts: Counts, path: Path) -> tuple[pd.DataFrame, Counts]:
+    """The rows with an article_id for each version of an item, from the digest that stands there.
+
+    Whatever becomes of a row depends on rows of its own time and earlier ones alone.
+    """
+    differing = frame.groupby(["id", "published"])["article_id"].transform("nunique") > 1
+    frame, counts = counts.drop(frame, differing, "rows that contradict each other")
+    frame, counts = counts.drop(frame, _repeats(frame, ["id", "title", "text", "source", "symbols"]), "repeated row")
+    earliest = frame["published"] == frame.groupby("id")["published"].transform("min")
+    later = frame.loc[~earliest, "article_id"].nunique()
+    if later:
+        counts = counts.note(f"{Path(path).name}: {later} later versions of items kept as rows of their own.")
+    return frame.assign(article_id=frame["id"].where(earliest, frame["id"] + "#" + frame["article_id"])), counts
+
+
+def _repeats(frame: pd.DataFrame, columns: list[str]) -> pd.Series:
+    """Whether a row says in these columns what an earlier one says; at one time the row with an address stays."""
+    first = frame.sort_values(["published", "url"], ascending=[True, False], kind="stable")
+    return first.duplicated(columns).reindex(frame.index)
 
 
 def _digests(frame: pd.DataFrame) -> list[str]:

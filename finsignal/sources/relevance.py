@@ -65,8 +65,8 @@ def longest_silences(
 
     A stretch runs from one known time to the next, within the period from the first bar's open to the last bar's end.
     From the start to the first text and from the last text to the end count too, so a symbol of `symbols` (default:
-    those in the news) without any text is silent throughout. A hole in a feed looks
-    like this, and is not "no news". `days` are 24 hours, weekends included.
+    those in the news) without any text is silent throughout. A hole in a feed looks like this, and is not "no news".
+    `days` are 24 hours, weekends included.
     """
     if bars.empty:
         raise TableError("silences: the grid of bars is empty, so there is no period to be silent in.")

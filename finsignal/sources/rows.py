@@ -30,8 +30,7 @@ UNFINISHED = "unfinished bar"
 OUTSIDE = "outside the period of the bars"
 NOT_MAPPED = "symbol not mapped"
 NO_ARTICLE = "matches no article"
-NOT_ABOUT = "not about the company"
-EXPECTED = frozenset({UNFINISHED, OUTSIDE, NOT_MAPPED, NO_ARTICLE, NOT_ABOUT})
+EXPECTED = frozenset({UNFINISHED, OUTSIDE, NOT_MAPPED, NO_ARTICLE})
 
 
 @dataclass(frozen=True)
@@ -99,10 +98,6 @@ class Counts:
             raise TableError(f"{where}: of {self.read} rows none is left ({most}). Correct the layout or the period.")
         return self
 
-    def to_dict(self) -> dict[str, object]:
-        """Plain values for a summary in JSON."""
-        return {"read": self.read, "kept": self.kept, "dropped": dict(self.dropped), "notes": list(self.notes)}
-
 
 @dataclass(frozen=True, kw_only=True)
 class FileLayout:
@@ -139,23 +134,25 @@ def read_rows(path: Path, layout: FileLayout, columns: Sequence[str]) -> tuple[p
     """The named columns as they stand, indexed by row number from 1, plus a column `file`; and the counts.
 
     CSV fields are text, JSONL and Parquet values keep their types. CSV rows with a wrong number of fields, and lines
-    that are no JSON object, are counted as malformed. Raises SourceError for a file that is missing, empty or of
-    another format, TableError for a column that is missing or stands twice.
+    that are no JSON object, are counted as malformed. Raises SourceError for a file that is missing, empty,
+    not to be opened or of another format, TableError for a column that is missing or stands twice.
     """
     path = Path(path)
     kind = layout.format or SUFFIXES.get(path.suffix.lower())
     if kind is None:
         raise SourceError(f"{path}: the suffix {path.suffix!r} says no format; set format to csv, jsonl or parquet.")
-    if not path.is_file():
-        raise SourceError(f"{path}: there is no such file.")
-    if path.stat().st_size == 0:
-        raise SourceError(f"{path}: the file is empty; expected rows.")
     read = {"csv": _read_csv, "jsonl": _read_jsonl, "parquet": _read_parquet}[kind]
     wanted = list(dict.fromkeys(columns))
     try:
+        if not path.is_file():
+            raise SourceError(f"{path}: there is no such file.")
+        if path.stat().st_size == 0:
+            raise SourceError(f"{path}: the file is empty; expected rows.")
         values, numbers, malformed = read(path, layout, wanted)
     except UnicodeError as err:
         raise SourceError(f"{path}: the text is not {layout.encoding} ({err}); set encoding.") from err
+    except OSError as err:
+        raise SourceError(f"{path}: the file cannot be read ({err.strerror or err}).") from err
     total = len(numbers) + len(malformed)
     if total == 0:
         raise SourceError(f"{path}: the file has no rows below its header; expected some.")

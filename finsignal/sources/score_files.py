@@ -26,7 +26,7 @@ class SentimentLayout(FileLayout):
     """
 
     by: str
-    """The key: "article_id" (the id of the news file) or "text" (time and text or title, as the news file has them)."""
+    """The key: "article_id" (as `read_news` gives it) or "text" (time and text or title, as the news file has them)."""
     article_id: str | None = None
     """Column of the article's id, for by = "article_id"."""
     time: str | None = None
@@ -82,6 +82,10 @@ def read_sentiment(
     "file:<name>@<digest of the file>". A label becomes probability 1. Probabilities that miss a sum of 1 by up to 0.01
     are scaled to it. Rows for texts that are not in the news are left out and counted; a note says how much of the
     news has no score.
+
+    An identifier of the news file names the earliest version of its item, so by = "article_id" scores that one; a later
+    version goes by its own article_id, "<identifier>#<digest>", or by = "text". A file that scores several versions
+    under the bare identifier contradicts itself, for it does not say which score came first.
 
     Raises SourceError for a file that cannot be read, TableError where a column is missing, no row matches any news, or
     more than `limit` (a fraction of the rows) are faults: malformed, unknown labels, no probabilities, repeats,
