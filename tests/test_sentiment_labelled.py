@@ -137,7 +137,7 @@ def test_a_file_of_your_own_reads_alike_in_three_formats(tmp_path: Path, suffix:
 def test_unknown_labels_and_columns_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text("text,label\nup,bullish\n", encoding="utf-8")
-    with pytest.raises(TableError, match=r"\['bullish'\] are unknown.*Pass a label map"):
+    with pytest.raises(TableError, match=r"\['bullish'\] are unknown.*Pass a label map.*--label-map bearish=negative"):
         lab.read_labelled(path)
     with pytest.raises(SourceError, match=r"no column 'txt'\. Did you mean 'text'"):
         lab.read_labelled(path, text_column="txt")
@@ -152,9 +152,19 @@ def test_stamps_without_zone_are_refused(tmp_path: Path) -> None:
     path.write_text("text,label,when\nup,positive,2024-01-02 10:00\n", encoding="utf-8")
     with pytest.raises(TableError, match="no time zone"):
         lab.read_labelled(path, time_column="when")
-    path.write_text("text,label,when\nup,positive,2024-01-02 10:00+02:00\n", encoding="utf-8")
+    stamps = ["2024-01-02 10:00+02:00", "2024-07-02 10:00+03:00"]  # winter and summer of one zone
+    path.write_text("text,label,when\n" + "".join(f"up,positive,{at}\n" for at in stamps), encoding="utf-8")
     table, _ = lab.read_labelled(path, time_column="when")
-    assert table["time"].iloc[0] == pd.Timestamp("2024-01-02 08:00", tz="UTC")
+    assert table["time"].tolist() == [pd.Timestamp("2024-01-02T08:00Z"), pd.Timestamp("2024-07-02T07:00Z")]
+
+
+@pytest.mark.parametrize("stamp", ["yesterday", "2024-13-45T00:00Z", ""])
+def test_a_stamp_that_is_no_time_is_refused_in_one_sentence(tmp_path: Path, stamp: str) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(f"text,label,when\nup,positive,2024-01-02T10:00Z\ndown,negative,{stamp}\n", encoding="utf-8")
+    shown = repr(stamp) if stamp else "nan"
+    with pytest.raises(TableError, match=rf"mine\.csv: {shown} in column 'when' is no time"):
+        lab.read_labelled(path, time_column="when")
 
 
 # --- cleaning and splitting -------------------------------------------------------------------------------------------

@@ -15,7 +15,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
+from finsignal.clock import make_bars
 from finsignal.errors import ModelError, TableError
+from finsignal.features import aggregate_sentiment
 from finsignal.sentiment.score import digest_of, load_model, score_news, score_texts
 from finsignal.tables import INSTANT, LABELS, NEWS, PROBABILITIES, SENTIMENT
 
@@ -55,6 +57,7 @@ def write_folder(folder: Path, *, names: tuple[str, ...] = LABELS, **changes: An
         "max_tokens": 4,
         "temperature": 1.0,
         "trained_until": "2023-01-01T00:00:00+00:00",
+        "data": [{"name": "none"}],
         "base": {"model": "none", "known_until": "2021-09-01T00:00:00+00:00"},
         "files": {
             name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("model.onnx", "tokenizer.json")
@@ -153,11 +156,30 @@ def test_news_of_two_symbols_gives_two_rows_and_each_input_is_run_once(tmp_path:
     news = make_news([("a1", "X", "up", ""), ("a1", "Y", "up", ""), ("a2", "X", "", "down"), ("a3", "X", "", "")])
     found = score_news(news, model)
     SENTIMENT.check(found)
-    assert found[["symbol", "article_id"]].to_numpy().tolist() == [["X", "a1"], ["X", "a2"], ["X", "a3"], ["Y", "a1"]]
-    assert found["p_positive"].round(3).tolist() == [0.965, 0.018, 0.0, 0.965]
+    assert found[["symbol", "article_id"]].to_numpy().tolist() == [["X", "a1"], ["X", "a2"], ["Y", "a1"]]
+    assert found["p_positive"].round(3).tolist() == [0.965, 0.018, 0.965]
     assert set(found["model"]) == {model.name}
     assert (found["time"] == pd.Timestamp("2024-03-01 12:00", tz="UTC")).all()
     assert len(score_news(NEWS.empty(), model)) == 0
+
+
+def test_a_bare_link_gets_no_row_and_so_no_weight_in_a_decision(tmp_path: Path) -> None:
+    model = load_model(write_folder(tmp_path / "m"))
+    spoken = ("a1", "X", "", "up")
+    links = [("a2", "X", "https://t.co/x", ""), ("a3", "X", " ", "https://t.co/y \x00"), ("a4", "Z", "", "www.a.b")]
+    found = score_news(make_news([spoken, *links]), model)
+    assert found["article_id"].tolist() == ["a1"]
+    SENTIMENT.check(score_news(make_news(links), model))
+    assert score_news(make_news(links), model).empty
+
+    bars = make_bars("24x7", "1h", start="2024-03-01 11:00", end="2024-03-01 15:00", latency=pd.Timedelta("1min"))
+    options = {"half_life": 5.0, "max_age": 10, "min_relevance": 0.0, "source_weights": {}}
+    alone, beside = (
+        aggregate_sentiment(news, score_news(news, model), bars, ["X", "Z"], **options)
+        for news in (make_news([spoken]), make_news([spoken, *links]))
+    )
+    pd.testing.assert_frame_equal(beside, alone)
+    assert alone.groupby("symbol")["sent_count"].max().tolist() == [1.0, 0.0]
 
 
 def test_progress_goes_to_stderr_and_only_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,6 +232,51 @@ def test_a_folder_cut_short_or_not_listing_its_graph_is_refused(tmp_path: Path) 
     (folder / "card.json").unlink()
     with pytest.raises(ModelError, match="cut short"):
         load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"temperature": -1}, r"temperature is -1; expected a finite number above 0"),
+        ({"temperature": 0}, "temperature is 0;"),
+        ({"temperature": float("nan")}, "temperature is NaN;"),
+        ({"temperature": float("inf")}, "temperature is Infinity;"),
+        ({"temperature": True}, "temperature is true;"),
+        ({"temperature": "x"}, 'temperature is "x";'),
+        ({"max_tokens": 0}, "max_tokens is 0; expected a whole number above 0"),
+        ({"max_tokens": 4.5}, "max_tokens is 4.5;"),
+        ({"trained_until": "2023-01-01T00:00:00"}, 'trained_until is "2023-01-01T00:00:00"; expected .* with a zone'),
+        ({"trained_until": "soon"}, "trained_until is"),
+        ({"trained_until": None}, "trained_until is null"),
+        ({"base": "MiniLM"}, 'base is "MiniLM"; expected an object'),
+        ({"base": {}}, r"no key 'base\.known_until'"),
+        ({"base": {"known_until": "2021-09-01"}}, r"base\.known_until is .* with a zone"),
+        ({"data": {"name": "tfns"}}, "data is .*; expected a list of data sets"),
+        ({"data": ["tfns"]}, "each an object with a name"),
+        ({"data": [{"path": "x"}]}, "each an object with a name"),
+        ({"files": ["model.onnx", "tokenizer.json"]}, "files is .*; expected an object"),
+        ({"labels": "negative"}, "labels is .*; expected a list of names"),
+        ({"name": 3}, "name is 3; expected a name"),
+    ],
+)
+def test_a_card_whose_values_cannot_be_meant_is_refused_with_key_expected_and_found(
+    tmp_path: Path, change: dict[str, Any], match: str
+) -> None:
+    folder = write_folder(tmp_path / "m", **change)
+    with pytest.raises(ModelError, match=rf"card\.json.*{match}"):
+        load_model(folder)
+
+
+def test_a_card_that_is_no_object_or_lacks_a_key_is_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "m")
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"card\.json holds \[\]; expected an object"):
+        load_model(folder)
+    for key in card:
+        (folder / "card.json").write_text(json.dumps({k: v for k, v in card.items() if k != key}), encoding="utf-8")
+        with pytest.raises(ModelError, match=f"no key '{key}'"):
+            load_model(folder)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "sub/weights.PKL", "last.ckpt"])

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from finsignal.clock import to_instants
 from finsignal.errors import SourceError, TableError, did_you_mean
 from finsignal.sentiment.prompt import normalise
 from finsignal.tables import INSTANT, LABELLED, LABELS
@@ -175,7 +176,8 @@ def read_labelled(
     `time` is the time column (its stamps need a zone), or the end of the day `cutoff` for every row, or, with neither,
     1970-01-01, which is right for evaluation only: training refuses a set without a cut-off.
 
-    Raises SourceError where the file cannot be read, TableError at an unknown label or an empty text or stamp.
+    Raises SourceError where the file cannot be read, TableError at an unknown label, an empty text, or a stamp
+    that is no time or has no zone.
     """
     path = Path(path)
     frame = _read_frame(path)
@@ -193,7 +195,7 @@ def read_labelled(
     if unknown:
         raise TableError(
             f"{path}: labels {unknown[:5]} are unknown; expected {sorted(known)}. Pass a label map, such as "
-            '{"bearish": "negative"}.'
+            '{"bearish": "negative"}; on the command line: --label-map bearish=negative.'
         )
     texts = [str(text) for text in frame[text_column]]
     table = _to_table(
@@ -203,11 +205,25 @@ def read_labelled(
         source=source or path.stem,
     )
     if time_column is not None:
-        stamps = pd.to_datetime(pd.Series(frame[time_column].to_list()))
-        if stamps.dt.tz is None:
-            raise TableError(f"{path}: column {time_column!r} has no time zone. Write an offset with every stamp.")
-        table["time"] = stamps.dt.tz_convert("UTC").astype(INSTANT)
+        table["time"] = _to_times(frame[time_column], path)
     return LABELLED.check(table), {"read": len(frame) + empty, "empty": empty}
+
+
+def _to_times(stamps: pd.Series, path: Path) -> pd.Series:
+    rows = pd.Series(stamps.to_list())
+    instants = to_instants(rows, where=str(path), tz="UTC")
+    unread = instants.isna().to_numpy()
+    if unread.any():
+        raise TableError(
+            f"{path}: {rows[unread].iloc[0]!r} in column {stamps.name!r} is no time. Write for example "
+            "2024-03-01T09:00Z."
+        )
+    try:
+        return to_instants(rows, where=str(path), tz=None)
+    except TableError as err:
+        raise TableError(
+            f"{path}: column {stamps.name!r} has stamps with no time zone. Write an offset with every stamp."
+        ) from err
 
 
 def _read_frame(path: Path) -> pd.DataFrame:

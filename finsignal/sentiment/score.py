@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,7 +156,10 @@ def digest_of(card: Mapping[str, Any]) -> str:
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """The card of a model folder whose files are all there and unaltered. Raises ModelError, naming the file."""
+    """The card of a model folder whose files are all there and unaltered.
+
+    Raises ModelError, naming the file, or the key of the card with what was expected and found.
+    """
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such model folder.")
     pickles = sorted(path.name for path in folder.rglob("*") if path.suffix.lower() in PICKLES)
@@ -164,12 +169,11 @@ def read_card(folder: Path) -> dict[str, Any]:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     except FileNotFoundError as err:
         raise ModelError(f"{folder}: no {CARD}; it is no model folder, or its training was cut short.") from err
+    except OSError as err:
+        raise ModelError(f"{folder}: {CARD} cannot be read ({err.strerror or err}).") from err
     except ValueError as err:
         raise ModelError(f"{folder}: {CARD} is not JSON ({err}).") from err
-    needed = ("name", "labels", "max_tokens", "temperature", "files", "trained_until", "base")
-    missing = [key for key in needed if key not in card]
-    if missing:
-        raise ModelError(f"{folder}: {CARD} has no key {missing[0]!r}.")
+    _check_card(card, folder)
     for name in (GRAPH, TOKENIZER):
         if name not in card["files"]:
             raise ModelError(f"{folder}: {CARD} lists no file {name!r}.")
@@ -181,6 +185,58 @@ def read_card(folder: Path) -> dict[str, Any]:
         if found != expected:
             raise ModelError(f"{folder}: file {name} was altered: expected SHA-256 {expected}, found {found}.")
     return card
+
+
+def _check_card(card: Any, folder: Path) -> None:
+    if not isinstance(card, dict):
+        raise ModelError(f"{folder}: {CARD} holds {_short(card)}; expected an object of keys and values.")
+    for key, (holds, expected) in CARD_KEYS.items():
+        value = card
+        for part in key.split("."):
+            if part not in value:
+                raise ModelError(f"{folder}: {CARD} has no key {key!r}.")
+            value = value[part]
+        if not holds(value):
+            raise ModelError(f"{folder}: {CARD}: {key} is {_short(value)}; expected {expected}.")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_above_zero(value: Any) -> bool:
+    # true and false are integers to Python, and JSON as Python reads it may hold NaN and Infinity
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
+
+
+def _is_instant(value: Any) -> bool:
+    try:
+        return datetime.fromisoformat(value).tzinfo is not None
+    except (TypeError, ValueError):
+        return False
+
+
+INSTANT_WANTED = "an ISO 8601 time with a zone, such as 2023-01-01T00:00:00+00:00"
+# What the card must hold: a mapping stands before the keys within it.
+CARD_KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (_is_text, "a name"),
+    "labels": (lambda v: isinstance(v, list) and all(map(_is_text, v)), "a list of names"),
+    "max_tokens": (lambda v: isinstance(v, int) and _is_above_zero(v), "a whole number above 0"),
+    "temperature": (_is_above_zero, "a finite number above 0"),
+    "trained_until": (_is_instant, INSTANT_WANTED),
+    "base": (lambda v: isinstance(v, dict), "an object"),
+    "base.known_until": (_is_instant, INSTANT_WANTED),
+    "data": (
+        lambda v: isinstance(v, list) and all(isinstance(s, dict) and _is_text(s.get("name")) for s in v),
+        "a list of data sets, each an object with a name",
+    ),
+    "files": (lambda v: isinstance(v, dict) and all(map(_is_text, v.values())), "an object of file names and SHA-256"),
+}
 
 
 def _to_order(names: list[str], label_map: Mapping[str, str] | None, folder: Path) -> tuple[int, ...]:
@@ -207,10 +263,11 @@ def score_texts(texts: Iterable[str], model: Model, progress: bool = False) -> p
 
 
 def score_news(news: pd.DataFrame, model: Model, progress: bool = False) -> pd.DataFrame:
-    """The sentiment table of a news table: one row a news row, known when the news was.
+    """The sentiment table of a news table, known when the news was: one row for each news row with something to read.
 
-    What is read is prompt.to_input of title and text, once for each distinct input. An item with neither is neutral
-    with probability 1. Raises TableError where `news` breaks its contract.
+    What is read is prompt.to_input of title and text, once for each distinct input. A news row where that is empty,
+    such as a post of a bare link, gets no row: it says nothing, and a neutral with probability 1 would outweigh texts
+    that do. Raises TableError where `news` breaks its contract.
     """
     import pandas as pd
 
@@ -218,8 +275,9 @@ def score_news(news: pd.DataFrame, model: Model, progress: bool = False) -> pd.D
 
     NEWS.check(news)
     inputs = [to_input(title, text) for title, text in zip(news["title"], news["text"], strict=True)]
-    table = news[["article_id", "time", "symbol"]].reset_index(drop=True)
-    table = pd.concat([table, score_texts(inputs, model, progress=progress)], axis=1)
+    table = news.loc[[text != "" for text in inputs], ["article_id", "time", "symbol"]].reset_index(drop=True)
+    scores = score_texts([text for text in inputs if text], model, progress=progress)
+    table = pd.concat([table, scores], axis=1)
     table["model"] = pd.Series([model.name] * len(table), dtype="str")
     return SENTIMENT.to_table(table)
 
@@ -227,7 +285,7 @@ def score_news(news: pd.DataFrame, model: Model, progress: bool = False) -> pd.D
 def _to_instant(stamp: str) -> pd.Timestamp:
     import pandas as pd
 
-    return pd.Timestamp(stamp).tz_convert("UTC").as_unit("us")
+    return pd.Timestamp(datetime.fromisoformat(stamp)).tz_convert("UTC").as_unit("us")
 
 
 def _cores() -> int:
