@@ -81,21 +81,6 @@ def calibration_error(truth: np.ndarray, probabilities: np.ndarray, bins: int = 
 # not defined, never zero; a NaN among the returns makes every number NaN.
 
 
-def to_daily(returns: pd.Series, sessions: np.ndarray) -> pd.Series:
-    """Simple return of each session, compounded from the returns of its bars; index: the session, in order of time.
-
-    `sessions` labels each bar with its session, same length as `returns`.
-    """
-    growth = (1 + returns).groupby(np.asarray(sessions, dtype=object), sort=False)
-    return growth.prod(skipna=False) - 1
-
-
-def total_return(returns: np.ndarray | pd.Series) -> float:
-    """Growth over the whole period less 1, a fraction. NaN without days."""
-    r = _floats(returns)
-    return float(np.prod(1 + r) - 1) if len(r) else float("nan")
-
-
 def annual_return(returns: np.ndarray | pd.Series, *, days_per_year: int) -> float:
     """Growth per year less 1, compounded, a fraction. NaN without days, or where the account fell below 0."""
     r = _floats(returns)
@@ -183,16 +168,6 @@ def profit_factor(profits: np.ndarray | pd.Series) -> float:
     p = _floats(profits)
     lost = -np.minimum(p, 0).sum()
     return float(np.maximum(p, 0).sum() / lost) if lost != 0 else float("nan")
-
-
-def turnover(weights: np.ndarray | pd.DataFrame, *, days: int, days_per_year: int) -> float:
-    """Value traded a year as a multiple of equity: the sum of absolute changes of weight, from flat, per year.
-
-    `weights`: targets at each bar, shape (bars, symbols), held over `days` trading days. Buying all and selling all
-    once is 2. NaN without days.
-    """
-    w = _floats(weights)
-    return float(np.abs(np.diff(w, axis=0, prepend=0.0)).sum() * days_per_year / days) if days > 0 else float("nan")
 
 
 def exposure(weights: np.ndarray | pd.DataFrame) -> float:

@@ -21,8 +21,8 @@ ALL_LOSS = np.array([-0.5, -0.5])
 NONE = np.array([])
 ONE = np.array([-0.1])
 
-# total_return: 1.1 * 0.9 - 1 = -0.01; 0.5 * 0.5 - 1 = -0.75.
-# annual_return: 1.04**(4/4) - 1; 0.99**(4/2) - 1 = -0.0199; 0.25**2 - 1 = -0.9375; 0.9**4 - 1 = -0.3439.
+# annual_return: 1.04**(4/4) - 1; 1.1 * 0.9 = 0.99, 0.99**(4/2) - 1 = -0.0199; 0.25**2 - 1 = -0.9375; 0.9**4 - 1
+#   = -0.3439.
 # annual_volatility: UP_DOWN: squares 0.01 + 0.01 over 1, root 0.1414214, times 2. ONE_GOOD: mean 0.01, squares
 #   (9 + 1 + 1 + 1)e-4 over 3 = 4e-4, root 0.02, times 2.
 # sharpe_ratio: ONE_GOOD 0.01 / 0.02 * 2 = 1. FLAT and ALL_LOSS have equal days: no deviation.
@@ -33,7 +33,6 @@ ONE = np.array([-0.1])
 # max_drawdown: UP_DOWN 1, 1.1, 0.99: 0.99 / 1.1 - 1. ONE and ALL_LOSS fall from the start.
 # calmar_ratio: -0.0199 / 0.1; -0.9375 / 0.75; -0.3439 / 0.1.
 WORKED = {
-    "total_return": [0.0, -0.01, 0.04, -0.75, NAN, -0.1],
     "annual_return": [0.0, -0.0199, 0.04, -0.9375, NAN, -0.3439],
     "annual_volatility": [0.0, 0.2828427, 0.04, 0.0, NAN, NAN],
     "sharpe_ratio": [NAN, 0.0, 1.0, NAN, NAN, NAN],
@@ -43,7 +42,7 @@ WORKED = {
     "calmar_ratio": [NAN, -0.199, NAN, -1.25, NAN, -3.439],
 }
 SERIES = {"FLAT": FLAT, "UP_DOWN": UP_DOWN, "ONE_GOOD": ONE_GOOD, "ALL_LOSS": ALL_LOSS, "NONE": NONE, "ONE": ONE}
-WITHOUT_YEAR = ("total_return", "max_drawdown")
+WITHOUT_YEAR = ("max_drawdown",)
 
 
 def compute(name: str, returns: np.ndarray | pd.Series) -> float:
@@ -97,15 +96,6 @@ def test_smallest_detectable_sharpe_by_hand() -> None:
     assert math.isnan(metrics.smallest_detectable_sharpe(0, days_per_year=252))
 
 
-def test_days_are_compounded_from_their_bars() -> None:
-    # 1.1 * 1.1 - 1 = 0.21 and 0.5 * 2 - 1 = 0.
-    bars = pd.Series([0.1, 0.1, -0.5, 1.0])
-    daily = metrics.to_daily(bars, np.array(["2024-01-02", "2024-01-02", "2024-01-03", "2024-01-03"]))
-    assert list(daily.index) == ["2024-01-02", "2024-01-03"]
-    np.testing.assert_allclose(daily, [0.21, 0.0], atol=1e-12)
-    assert metrics.to_daily(pd.Series([0.1, NAN]), np.array(["d", "d"])).isna().all()
-
-
 def test_trades_to_a_number_by_hand() -> None:
     profits = np.array([3.0, -1.0, 0.0, 1.0])  # 2 of 4 won; 4 over 1
     assert metrics.win_rate(profits) == 0.5
@@ -117,13 +107,10 @@ def test_trades_to_a_number_by_hand() -> None:
     assert math.isnan(metrics.profit_factor(np.array([1.0])))  # not infinity: no loss has been seen yet
 
 
-def test_turnover_and_exposure_by_hand() -> None:
-    # Changes from flat: 0.5, then 1.0 (from +0.5 to -0.5), then 0.5 in the other: 2 over 3 days of a year of 6 is 4.
+def test_exposure_by_hand() -> None:
     weights = pd.DataFrame({"A": [0.5, -0.5, -0.5], "B": [0.0, 0.0, 0.5]})
-    assert metrics.turnover(weights, days=3, days_per_year=6) == 4.0
     assert metrics.exposure(weights) == pytest.approx((0.5 + 0.5 + 1.0) / 3)
     assert math.isnan(metrics.exposure(weights.iloc[:0]))
-    assert math.isnan(metrics.turnover(weights, days=0, days_per_year=6))
 
 
 days = hnp.arrays(float, st.integers(1, 30), elements=st.floats(-0.5, 0.5).map(lambda x: round(x, 6)))
@@ -144,7 +131,7 @@ def test_the_sharpe_ratio_does_not_change_with_the_size_of_the_bet(returns: np.n
 def test_ranges(returns: np.ndarray) -> None:
     assert -1 <= metrics.max_drawdown(returns) <= 0
     assert 0 <= metrics.win_rate(returns) <= 1
-    assert metrics.total_return(returns) >= metrics.max_drawdown(returns) - 1e-12
+    assert np.prod(1 + returns) - 1 >= metrics.max_drawdown(returns) - 1e-12
 
 
 def test_label_numbers_equal_those_of_scikit_learn() -> None:
