@@ -108,6 +108,7 @@ def model_folder(folder: Path, *, altered: bool = False, missing: bool = False, 
         "temperature": 1.0,
         "trained_until": "2020-01-01T00:00:00+00:00",
         "base": {"known_until": "2020-01-01T00:00:00+00:00"},
+        "data": [],
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
     for name, content in files.items():
