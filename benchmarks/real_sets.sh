@@ -2,7 +2,7 @@
 # Both real sets judged by the command line, as the README shows them. Usage, from the repository:
 #   bash benchmarks/real_sets.sh ../shared/data > benchmarks/results/real_sets.txt
 set -euo pipefail
-data=$1
+data=${1:?usage: bash benchmarks/real_sets.sh FOLDER, the folder of real data sets}
 finsignal=${FINSIGNAL:-finsignal}
 "$finsignal" backtest strategies/apple_hourly.toml \
   --news "$data/apple_hourly/massive_news_basic.csv" --prices "$data/apple_hourly/AAPL_1h_ohlcv.csv" --out runs/apple

@@ -1,0 +1,69 @@
+"""Every figure in the README stands in the committed output of a committed command."""
+
+import json
+import re
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[1]
+README = (REPO / "README.md").read_text(encoding="utf-8")
+RESULTS = REPO / "benchmarks" / "results"
+
+
+def test_the_table_of_quality_is_that_of_its_command() -> None:
+    results = json.loads((RESULTS / "sentiment_quality.json").read_text(encoding="utf-8"))["results"]
+    shown = 0
+    for name, models in results.items():
+        if name.startswith("held out"):
+            continue
+        for model in ("model", "TF-IDF + LR", "majority"):
+            figures = models[model]
+            keys = ("accuracy", "macro_f1", "weighted_f1", "log_loss", "calibration_error")
+            if model == "model":
+                cells = [f"{figures[k]['value']:.3f} ({figures[k]['low']:.3f}-{figures[k]['high']:.3f})" for k in keys]
+                start = f"| {name}, {figures['n']} | **ours** | "
+            else:
+                cells = [f"{figures[k]['value']:.3f}" for k in keys]
+                start = f"|  | {model} | "
+            assert start + " | ".join(cells) + " |" in README, (name, model)
+            shown += 1
+    assert shown == 15
+
+
+def test_the_model_measured_is_the_model_that_ships() -> None:
+    from finsignal.sentiment.score import load_model
+
+    name = load_model().name
+    for file in ("sentiment_quality.json", "scoring_speed.txt", "demo.txt", "real_sets.txt"):
+        # names are cut in the table of accounts, never in the line of the model
+        assert name in (RESULTS / file).read_text(encoding="utf-8"), file
+
+
+def test_speed_and_size_are_those_of_their_commands() -> None:
+    speed = (RESULTS / "scoring_speed.txt").read_text(encoding="utf-8")
+    found = {line.split(":")[0]: line.split(":")[1].split() for line in speed.splitlines() if ":  " in line}
+    times, p50, p95 = found["times as fast"][0], found["one text, p50"][0], found["one text, p95"][0]
+    assert f"| {times} times |" in README
+    assert f"| {float(p50):.1f} ms and {float(p95):.1f} ms |" in README
+    assert f"| {found['the first as a share of the second'][0]} |" in README
+    megabytes = (RESULTS / "base_install.txt").read_text(encoding="utf-8").split()[3]
+    assert f"A base install takes {megabytes} MB" in README
+
+
+def test_the_real_sets_and_the_sample_are_told_as_they_were_printed() -> None:
+    printed = (RESULTS / "real_sets.txt").read_text(encoding="utf-8")
+    apple, crypto = printed.split("crypto_hourly: ")
+    for text, start in ((apple, "| Apple, hourly"), (crypto, "| Bitcoin and Ether")):
+        row = next(line for line in README.splitlines() if line.startswith(start))
+        table = text[text.index("\n  on the same bars") + 1 :]
+        accounts = [re.findall(r"-?\d+\.\d+%?|(?<= )\d+$", line) for line in table.splitlines()[1:5]]
+        net = [account[0].replace("%", " %") for account in accounts]
+        ours = accounts[0]
+        assert f"| {net[0]} | {ours[2]} +- {ours[3]} | {ours[5]} | {net[1]} | {net[2]} | {net[3]} |" in row
+        assert text.lstrip().startswith("apple_hourly: CANNOT TELL") or text.startswith("CANNOT TELL")
+        assert row.endswith("| cannot tell |")
+    items = re.search(r"(\d+) of them\s+in the period", apple)
+    assert items is not None
+    assert f"on {items[1]} items about Apple" in README
+    demo = (RESULTS / "demo.txt").read_text(encoding="utf-8")
+    net, sharpe, error = re.search(r"net return\s+(\S+)%.*?Sharpe ratio\s+(\S+) \+- (\S+)", demo, re.DOTALL).groups()
+    assert f"{net} % after costs, Sharpe {sharpe} +- {error}" in " ".join(README.split())
