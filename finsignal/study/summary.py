@@ -132,11 +132,16 @@ def _to_model(name: str, model: Model | None) -> dict[str, Any]:
     }
 
 
+def _minutes(span: str | pd.Timedelta) -> str:
+    minutes = pd.Timedelta(span) / pd.Timedelta(minutes=1)
+    return f"{minutes:g} minute{'' if minutes == 1 else 's'}"
+
+
 def _assumptions(run: RunFile) -> list[str]:
     said = [
-        f"Each order is decided {run.decision_latency} before its bar opens, from what was known then.",
+        f"Each order is decided {_minutes(run.decision_latency)} before its bar opens, from what was known then.",
         "It fills at that open, worse by the slippage; its quantity comes from the last close known.",
-        f"A text counts from the end of its stamp's precision ({run.news.precision}) plus {run.news.latency}.",
+        f"A text counts {_minutes(run.news.latency)} after the end of its stamp's precision ({run.news.precision}).",
         f"Fee {run.costs.fee:.4%} of the value and slippage {run.costs.slippage:.4%} of the price, on each side.",
         "Orders fill whole, whatever their size beside the bar's volume; no borrow cost, dividends or interest.",
     ]
