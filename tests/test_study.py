@@ -146,6 +146,24 @@ def test_the_summary_counts_every_row_read(tiny_study: Study, tiny_inputs: Input
     assert texts["read"] == tiny_inputs.news_counts.read
     assert texts["used"] + sum(texts["dropped"].values()) == texts["read"]
     assert texts["dropped"]["less relevant than min_relevance"] > 0
+    for row in texts["relevance"]:
+        ours = tiny_inputs.news[tiny_inputs.news["symbol"] == row["symbol"]]
+        kept = int((ours["relevance"] >= tiny_study.run.features.min_relevance).sum())
+        assert (row["read"], row["kept"], row["dropped"]) == (len(ours), kept, len(ours) - kept)
+    assert {row["symbol"] for row in texts["relevance"]} == set(tiny_study.run.symbols)
+
+
+def test_texts_of_the_period_are_those_first_known_at_its_decisions(tiny_study: Study, tiny_inputs: Inputs) -> None:
+    first = tiny_inputs.bars.loc[tiny_inputs.bars["open_time"] < tiny_study.summary["period"]["start"], "time"].iloc[-1]
+    relevant = tiny_inputs.news[tiny_inputs.news["relevance"] >= tiny_study.run.features.min_relevance]
+    assert not relevant["story"].duplicated().any()  # so that no repeat is left out
+    last = tiny_inputs.bars["time"].iloc[-1]
+    expected = int(((relevant["time"] > first) & (relevant["time"] <= last)).sum())
+    texts = tiny_study.summary["texts"]
+    assert 0 < texts["used_in_test"] == expected < texts["used"]
+
+
+def test_the_summary_counts_every_bar(tiny_study: Study) -> None:
     assert tiny_study.summary["prices"] == {
         "read": 240, "used": 240, "dropped": {}, "bars_missing": 0, "notes": [],
     }  # fmt: skip

@@ -194,6 +194,12 @@ def texts_part(texts: Mapping[str, Any]) -> Html:
     rows += [(Html(f"Dropped: {bdi(reason)}"), number(count, "count")) for reason, count in dropped.items()]
     notes = items(texts.get("notes") or ())
     out = table(("", "Texts"), rows, style="facts", numbers=(1,))
+    judged = [
+        (bdi(row["symbol"]), *(number(row[name], "count") for name in ("read", "kept", "dropped")))
+        for row in texts.get("relevance") or ()
+    ]
+    if judged:
+        out = Html(out + "<h3>Relevance</h3>" + table(("Symbol", "Read", "Kept", "Dropped"), judged, numbers=(1, 2, 3)))
     out = Html(out + (f"<ul>{notes}</ul>" if notes else ""))
     silences = texts.get("silences") or ()
     if not silences:

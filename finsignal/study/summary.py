@@ -13,7 +13,7 @@ from finsignal.clock import bar_of
 from finsignal.config import RunFile
 from finsignal.features import make_counted_texts
 from finsignal.sentiment.score import Model
-from finsignal.sources.files import longest_silences
+from finsignal.sources.files import count_relevance, longest_silences
 from finsignal.splits import Split
 from finsignal.study.inputs import Inputs, text_rules
 
@@ -66,6 +66,7 @@ def make_summary(
             "used": len(used),
             "used_in_test": int((used["first"] >= tested_first).sum()),
             "dropped": {reason: n for reason, n in {**inputs.news_counts.dropped, **dropped}.items() if n},
+            "relevance": count_relevance(inputs.news, min_relevance=run.features.min_relevance).to_dict("records"),
             "notes": list(inputs.news_counts.notes),
             "silences": [
                 {
