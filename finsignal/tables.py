@@ -19,6 +19,7 @@ from finsignal.errors import LookaheadError, TableError, did_you_mean
 LABELS = ("negative", "neutral", "positive")
 PROBABILITIES = ("p_negative", "p_neutral", "p_positive")
 SIGNALS_ALLOWED = ("SELL", "HOLD", "BUY")
+ACTION_KINDS = ("split", "dividend")
 
 INSTANT = "datetime64[us, UTC]"
 TEXT = "str"
@@ -248,6 +249,31 @@ def _signal_rules(frame: pd.DataFrame, table: str) -> None:
         )
 
 
+def _action_rules(frame: pd.DataFrame, table: str) -> None:
+    _refuse(
+        ~frame["kind"].isin(ACTION_KINDS),
+        frame,
+        table,
+        lambda row: f"({row['symbol']} {row['time']}) is a {row['kind']!r}; expected one of {', '.join(ACTION_KINDS)}.",
+    )
+    _refuse(
+        ~(np.isfinite(frame["value"]) & (frame["value"] > 0)),
+        frame,
+        table,
+        lambda row: f"({row['symbol']} {row['time']}) has value {row['value']}; expected a finite number above 0.",
+    )
+
+
+def _finite_rule(frame: pd.DataFrame, table: str) -> None:
+    column = frame.columns[-1]
+    _refuse(
+        ~np.isfinite(frame[column]),
+        frame,
+        table,
+        lambda row: f"({row['symbol']} {row['time']}) has {column} {row[column]}; expected a finite number.",
+    )
+
+
 def _decision_rules(frame: pd.DataFrame, table: str) -> None:
     _refuse(
         frame["time"] > frame["open_time"],
@@ -319,6 +345,16 @@ NEWS = Table(
     {**ARTICLES.columns, **LINKS.columns},
     may_miss=("first_seen", "recorded"),
     rule=_link_rules,
+)
+ACTIONS = Table(
+    "actions",
+    ("symbol", "time", "kind"),
+    {"symbol": TEXT, "time": INSTANT, "kind": TEXT, "value": FLOAT},
+    rule=_action_rules,
+)
+FUNDING = Table("funding", ("symbol", "time"), {"symbol": TEXT, "time": INSTANT, "rate": FLOAT}, rule=_finite_rule)
+OPEN_INTEREST = Table(
+    "open_interest", ("symbol", "time"), {"symbol": TEXT, "time": INSTANT, "contracts": FLOAT}, rule=_finite_rule
 )
 LABELLED = Table(
     "labelled",

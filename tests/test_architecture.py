@@ -122,7 +122,7 @@ def is_broad(handler: ast.ExceptHandler) -> bool:
 
 
 def habits(modules: list[Module]) -> list[str]:
-    """assert, a bare or broad except, print, and star imports: none in the package, print in cli.py alone."""
+    """assert, a bare or broad except, print, and star imports: none in the package, print in cli alone."""
     found = []
     for path, member, tree in modules:
         for node in ast.walk(tree):

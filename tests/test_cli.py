@@ -14,6 +14,7 @@ import pytest
 from conftest import NOW, REPO, TINY_RUN, WordModel
 
 from finsignal import cli
+from finsignal.cli import shared
 from finsignal.config import read_run
 from finsignal.errors import ConfigError
 from finsignal.sentiment import score
@@ -29,7 +30,7 @@ Cli = Callable[..., tuple[int, str, str]]
 def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: WordModel) -> Cli:
     """finsignal in this process at a fixed instant, with a model of three words: (exit code, stdout, stderr)."""
     real = score.load_model
-    monkeypatch.setattr(cli, "read_clock", lambda: NOW)
+    monkeypatch.setattr(shared, "read_clock", lambda: NOW)
     monkeypatch.setattr(score, "load_model", lambda folder=None: words if folder is None else real(folder))
 
     def run(*arguments: object) -> tuple[int, str, str]:

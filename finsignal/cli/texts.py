@@ -1,0 +1,178 @@
+"""Verbs about texts and models: score, train, evaluate."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from finsignal.cli import shared
+from finsignal.cli.shared import print_json, printable, to_map
+from finsignal.errors import ConfigError, SourceError
+
+SIGNAL_OF = {"negative": "SELL", "neutral": "HOLD", "positive": "BUY"}
+AddVerb = Callable[..., argparse.ArgumentParser]
+
+
+def add_verbs(verb: AddVerb) -> None:
+    """Adds them to the command line, each with an example."""
+    sub = verb(
+        "score",
+        score_given,
+        "probabilities of negative, neutral and positive for texts",
+        'finsignal score --text "Profit doubles on record orders" --json\n'
+        "  finsignal score news.csv --text-column headline --out scored.csv",
+    )
+    sub.add_argument("file", nargs="?", metavar="NEWS", help="a CSV, JSONL or Parquet file; - reads lines from stdin")
+    sub.add_argument("--text", action="append", default=[], metavar="TEXT", help="a text to score; may be repeated")
+    sub.add_argument("--text-column", metavar="NAME", help="column of the texts (default: title and text together)")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="where to write the rows with their probabilities")
+    sub.add_argument("--model", type=Path, metavar="DIR", help="a model folder (default: the model that ships)")
+    sub.add_argument(
+        "--threshold",
+        type=float,
+        default=0.7,
+        help="confidence (largest probability) from which a text's signal is actionable (default 0.7)",
+    )
+
+    sub = verb(
+        "train",
+        train_model,
+        "tune a model on labelled text by a recipe, and write a model folder",
+        "finsignal train finsignal/sentiment/recipes/default.toml --data labelled/ --out data/models/mine",
+    )
+    sub.add_argument("recipe", type=Path, metavar="RECIPE.toml")
+    sub.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder its data sets stand in")
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="model folder; a stopped run goes on here")
+
+    sub = verb(
+        "evaluate",
+        evaluate_folder,
+        "measure a model folder on labelled text",
+        "finsignal evaluate default --data labelled.csv --label-map bearish=negative --label-map bullish=positive",
+    )
+    sub.add_argument("model", type=Path, metavar="DIR", help="a model folder; 'default' is the model that ships")
+    sub.add_argument("--data", type=Path, required=True, metavar="FILE", help="CSV, JSONL or Parquet")
+    sub.add_argument("--text-column", default="text", metavar="NAME", help="column of the texts (default text)")
+    sub.add_argument("--label-column", default="label", metavar="NAME", help="column of the labels (default label)")
+    sub.add_argument("--label-map", action="append", default=[], metavar="FROM=TO", help="label in the file=our label")
+
+
+def score_given(options: argparse.Namespace) -> None:
+    """Probabilities of texts: of a file's rows to --out, of --text or stdin lines to stdout."""
+    given = [bool(options.text), options.file is not None]
+    if sum(given) != 1:
+        raise ConfigError("score: expected a file, - for lines from stdin, or --text; one of them, once.")
+    if not 0 <= options.threshold <= 1:
+        raise ConfigError(f"score: --threshold is {options.threshold}; expected 0 to 1.")
+    if options.file in (None, "-"):
+        try:
+            texts = options.text or [line.rstrip("\n") for line in sys.stdin]
+        except UnicodeDecodeError as err:
+            raise SourceError(f"stdin: the text is not {err.encoding}; write it as UTF-8.") from err
+        # Bytes that are no text arrive as half a character, which nothing could print.
+        score_lines([text.encode("utf-8", "replace").decode("utf-8") for text in texts], options)
+    else:
+        score_file(Path(options.file), options)
+
+
+def score_lines(texts: list[str], options: argparse.Namespace) -> None:
+    """Each text's probabilities and signal, to stdout or as JSON lines or a table to --out."""
+    from finsignal.sentiment.score import load_model, score_texts
+
+    scores = score_texts(texts, load_model(options.model), progress=len(texts) > 500)
+    pairs = zip(texts, scores.to_dict("records"), strict=True)
+    rows = [to_text_signal(text, row, options.threshold) for text, row in pairs]
+    if options.out is not None:
+        import pandas as pd
+
+        from finsignal.sources.any_table import write_any
+
+        write_any(pd.DataFrame(rows), options.out)
+        print(options.out)
+    elif options.json:
+        print_json(rows)
+    else:
+        for row in rows:
+            mix = "  ".join(f"{row[f'p_{name}']:.3f} {name}" for name in SIGNAL_OF)
+            print(f"{row['prediction']:<4}  {mix}  {printable(row['text'])}")
+
+
+def to_text_signal(text: str, scores: dict[str, float], threshold: float) -> dict[str, Any]:
+    """A text's probabilities, and BUY, HOLD or SELL by the largest of them, actionable from the threshold on.
+
+    A text with nothing to read is neutral by rule and never actionable.
+    """
+    from finsignal.sentiment.prompt import clean
+
+    label = max(SIGNAL_OF, key=lambda name: scores[f"p_{name}"])
+    confidence = scores[f"p_{label}"]
+    return {
+        "text": text,
+        **scores,
+        "prediction": SIGNAL_OF[label],
+        "confidence": confidence,
+        "actionable": confidence >= threshold and bool(clean(text)),
+    }
+
+
+def score_file(path: Path, options: argparse.Namespace) -> None:
+    """The file's rows in their order, with three columns more."""
+    from finsignal.sentiment.prompt import to_input
+    from finsignal.sentiment.score import load_model, score_texts
+    from finsignal.sources.any_table import read_any, write_any
+
+    if options.out is None:
+        raise ConfigError(f"score: {path} is a file, so say where its scored rows go with --out FILE.")
+    columns = [options.text_column] if options.text_column else []
+    rows = read_any(path, columns=columns)
+    columns = columns or [name for name in ("title", "text") if name in rows.columns]
+    if not columns:
+        raise SourceError(
+            f"{path}: neither a column 'title' nor 'text'; columns are {[str(name) for name in rows.columns]}. "
+            "Name that of the texts with --text-column NAME."
+        )
+    taken = [f"p_{name}" for name in SIGNAL_OF if f"p_{name}" in rows.columns]
+    if taken:
+        raise SourceError(f"{path}: has a column {taken[0]!r} already; rename it, or the scores would replace it.")
+    parts = [rows[name].fillna("").astype("str").tolist() for name in columns]
+    texts = [to_input(*pair) for pair in zip(*parts, strict=True)] if len(parts) == 2 else parts[0]
+    scores = score_texts(texts, load_model(options.model), progress=True)
+    write_any(rows.assign(**{name: scores[name].to_numpy() for name in scores.columns}), options.out)
+    if options.json:
+        print_json({"rows": len(rows), "out": str(options.out)})
+    else:
+        print(f"{len(rows):,} rows scored\n{options.out}")
+
+
+def train_model(options: argparse.Namespace) -> None:
+    """A model folder from a recipe."""
+    from finsignal.sentiment.train import fine_tune
+
+    folder = fine_tune(options.recipe, data=options.data, out=options.out, now=shared.read_clock(), progress=True)
+    print_json({"model": str(folder)}) if options.json else print(folder)
+
+
+def evaluate_folder(options: argparse.Namespace) -> None:
+    """Figures of a model on labelled text, each with its bootstrap interval."""
+    from finsignal.sentiment.evaluate import evaluate_model
+    from finsignal.sentiment.labelled import read_labelled
+    from finsignal.sentiment.score import load_model
+
+    labelled, _ = read_labelled(
+        options.data,
+        text_column=options.text_column,
+        label_column=options.label_column,
+        label_map=to_map(options.label_map, "--label-map") or None,
+    )
+    model = load_model(None if str(options.model) == "default" else options.model)
+    figures = evaluate_model(model, labelled, seed=0, progress=True)
+    if options.json:
+        print_json(figures)
+        return
+    print(f"{model.name} on {figures['n']:,} rows of {options.data}")
+    for name, value in figures.items():
+        if isinstance(value, dict) and "value" in value:
+            print(f"  {name:<20}{value['value']:.4f}   95 % {value['low']:.4f} to {value['high']:.4f}")
