@@ -239,10 +239,11 @@ def _digests(frame: pd.DataFrame) -> list[str]:
     stamps = to_integers(frame["published"]).tolist()
     # tolist: to walk over a text column itself is several times slower
     rows = zip(frame["source"].tolist(), stamps, frame["title"].tolist(), frame["text"].tolist(), strict=True)
-    return [_digest("\x1f".join((source, str(at), title, text))) for source, at, title, text in rows]
+    return [to_digest("\x1f".join((source, str(at), title, text))) for source, at, title, text in rows]
 
 
-def _digest(text: str) -> str:
+def to_digest(text: str) -> str:
+    """Sixteen hexadecimal digits that are the same for the same text, and for no other."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
@@ -259,4 +260,4 @@ def to_story(title: str, text: str) -> str:
         words = re.sub(r"https?://\S+", " ", words)
     if words.startswith("rt "):
         words = re.sub(r"^rt @?\w+:?", " ", words)
-    return _digest(" ".join(words.split()) or title or text)
+    return to_digest(" ".join(words.split()) or title or text)

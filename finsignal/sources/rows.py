@@ -30,7 +30,11 @@ UNFINISHED = "unfinished bar"
 OUTSIDE = "outside the period of the bars"
 NOT_MAPPED = "symbol not mapped"
 NO_ARTICLE = "matches no article"
-EXPECTED = frozenset({UNFINISHED, OUTSIDE, NOT_MAPPED, NO_ARTICLE})
+KNOWN = "known already"
+REPEATED = "repeated in the batch"
+NOT_LINKED = "about no symbol of the run"
+MARKET_WIDE = "market-wide, left out"
+EXPECTED = frozenset({UNFINISHED, OUTSIDE, NOT_MAPPED, NO_ARTICLE, KNOWN, REPEATED, NOT_LINKED, MARKET_WIDE})
 
 
 @dataclass(frozen=True)
