@@ -11,12 +11,19 @@ import pandas as pd
 
 from finsignal.clock import bar_of
 from finsignal.errors import USER_ERRORS, ConfigError, FinsignalError, TableError, did_you_mean
-from finsignal.features import SENTIMENT_FEATURES, aggregate_sentiment, make_price_features
-from finsignal.tables import FEATURES, INSTANT, PARAMETERS, SIGNALS, STATE, WEIGHTS, to_integers
+from finsignal.features import (
+    SENTIMENT_FEATURES,
+    aggregate_sentiment,
+    make_price_features,
+    sentiment_lookback,
+)
+from finsignal.tables import FEATURES, INSTANT, PARAMETERS, SIGNALS, STATE, TEXT, WEIGHTS, to_integers
 
 Strategy = Callable[..., pd.DataFrame]
 
 NEVER, BEFORE = -2, -1  # in place of a bar's position: there was none; it lies before the grid given
+OLD = np.iinfo(np.int64).max  # the age of what is not known, or was known before the grid given
+TOLD = 24  # bars beyond a limit for which a reason still names what was newest; a bound, for a finite lookback
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,39 @@ class WeightRules:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """When a symbol's data is too old to decide on. Ages are counted in bars of the grid; None is no limit.
+
+    A price row's age is the number of bars that have closed since its own: 0 where the newest bar expected at the
+    decision is there. A text's age counts from the first decision at which it was known. What lies before the grid has
+    no age and does not count, so the first bars of a grid are stale and silent: begin it `lookback` bars earlier.
+    """
+
+    stale_prices: int | None = None  # bars after which the newest price row is too old
+    silent_news: int | None = None  # bars after which the newest text is too old, whatever its relevance
+
+    def __post_init__(self) -> None:
+        for name in ("stale_prices", "silent_news"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ConfigError(f"limits: {name} counts grid bars, expected 0 or more, got {value}.")
+
+
+def lookback(news_rules: NewsRules, weight_rules: WeightRules, limits: Limits = Limits()) -> int:
+    """Grid bars before a bar that `decide` needs to decide it alone: news, sentiment and bars before them are not used.
+
+    A fill that still counts lies within it, but for an order that waits for a halted symbol: let `bars` reach back over
+    the fills of `state` too. Prices are counted in rows, for a symbol may print few: keep all of them, or at least the
+    newest max(features.LOOKBACK.values()) of each symbol before the first of these bars. Holds for decision latencies
+    of at most a bar.
+    """
+    needs = [sentiment_lookback(news_rules.max_age), news_rules.price_max_age + 1, weight_rules.holding + 1]
+    # One bar more for the one that is open at the decision, one for what an age is counted from.
+    needs += [limit + TOLD + 2 for limit in (limits.stale_prices, limits.silent_news) if limit is not None]
+    return max(needs)
+
+
+@dataclass(frozen=True)
 class Decided:
     """What `decide` gives: features, signals and weights for each symbol and bar decided, and the state after them."""
 
@@ -79,13 +119,14 @@ def decide(
     news_rules: NewsRules,
     weight_rules: WeightRules,
     since: pd.Timestamp | None = None,
+    limits: Limits = Limits(),
 ) -> Decided:
     """The stretch from features to weights: the one code path of backtest and job.
 
     Decides each bar of `bars` that opens at `since` or later (all of them by default), in order, starting from `state`.
-    A decision uses only rows with time <= its own. `bars` must reach back over the features' lookback
-    (`features.LOOKBACK`) and over `state`'s fills; dropping older rows of any table changes nothing. Deciding a stretch
-    in two calls, the second from the state of the first, gives the same rows as one call.
+    A decision uses only rows with time <= its own. `bars` must reach back `lookback` bars and over `state`'s fills;
+    dropping what that function says is not used changes nothing. Deciding a stretch in two calls, the second from the
+    state of the first, gives the same rows as one call. `limits` turn a symbol with old data to HOLD, with the reason.
 
     `parameters` holds the strategy's keyword arguments and the instant from which each value was known; the latest
     known at a decision counts. Raises TableError where the strategy's answer does not fit its features.
@@ -95,6 +136,7 @@ def decide(
     if since is not None:
         features = features[features["open_time"] >= since].reset_index(drop=True)
     signals = make_signals(features, strategy=strategy, parameters=parameters)
+    signals = to_limited(signals, prices, news, bars=bars, limits=limits)
     weights, state = to_weights(signals, prices, state, bars=bars, rules=weight_rules)
     return Decided(signals=signals, weights=weights, state=state, features=features)
 
@@ -205,6 +247,62 @@ def to_signal(
     return pd.DataFrame(
         {"score": score, "confidence": confidence, "signal": pd.Series(signal, index=score.index, dtype="str")}
     )
+
+
+def to_limited(
+    signals: pd.DataFrame, prices: pd.DataFrame, news: pd.DataFrame, *, bars: pd.DataFrame, limits: Limits
+) -> pd.DataFrame:
+    """The signals with HOLD where the symbol's data is older than `limits`, and why in the column `reason`.
+
+    Score and confidence stay those of the strategy. The reason is '' where the data is young enough, and stands too
+    where the signal was HOLD anyway. Without limits the signals come back as they are, without that column. A HOLD
+    still lets a holding period end. Instants are UTC; more than `TOLD` bars beyond a limit, nothing is named.
+    """
+    if limits == Limits() or signals.empty:
+        return signals
+    at = np.searchsorted(to_integers(bars["time"]), to_integers(signals["time"]))
+    reason = np.full(len(signals), "", dtype=object)
+    for symbol, rows in signals.groupby("symbol", sort=False).indices.items():
+        for limit, table, make_ages, what, unit in (
+            (limits.stale_prices, prices, _price_ages, "prices stale", "bar"),
+            (limits.silent_news, news, _text_ages, "news silent", "text"),
+        ):
+            if limit is None:
+                continue
+            age, newest = make_ages(table[table["symbol"] == symbol], bars, at[rows])
+            for row in np.flatnonzero(age > limit):
+                found = f"no {unit} known in the last {limit + TOLD + 1} bars"
+                if age[row] <= limit + TOLD:
+                    stamp = pd.Timestamp(newest[row], unit="us").strftime("%Y-%m-%d %H:%M")
+                    found = f"newest {unit} {stamp}, {age[row]} bar{'' if age[row] == 1 else 's'} old"
+                before = reason[rows[row]]
+                reason[rows[row]] = f"{before}; {what}: {found}, limit {limit}".removeprefix("; ")
+    out = signals.assign(reason=pd.Series(reason, index=signals.index, dtype=TEXT))
+    out.loc[out["reason"] != "", "signal"] = "HOLD"
+    return SIGNALS.check(out)
+
+
+def _price_ages(rows: pd.DataFrame, bars: pd.DataFrame, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bars that closed since the newest bar known at each decision at `at`, and that bar's open; OLD where none is."""
+    decisions = to_integers(bars["time"])[at]
+    closed = np.searchsorted(to_integers(bars["close_time"]), decisions, side="right")
+    opens = np.maximum.accumulate(to_integers(rows["open_time"]))  # a row that came late is not the newest bar
+    newest = np.searchsorted(to_integers(rows["time"]), decisions, side="right") - 1
+    if not len(opens):
+        return np.full(len(at), OLD), np.zeros(len(at), dtype=np.int64)
+    bar = np.searchsorted(to_integers(bars["open_time"]), opens[newest], side="right") - 1
+    return np.where((newest >= 0) & (bar >= 0), np.maximum(closed - 1 - bar, 0), OLD), opens[newest]
+
+
+def _text_ages(rows: pd.DataFrame, bars: pd.DataFrame, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bars since the newest text known at each decision at `at` was first known, and its time; OLD where none is."""
+    decisions = to_integers(bars["time"])
+    known = to_integers(rows["time"])
+    newest = np.searchsorted(known, decisions[at], side="right") - 1
+    if not len(known):
+        return np.full(len(at), OLD), np.zeros(len(at), dtype=np.int64)
+    first = np.searchsorted(decisions, known[newest])
+    return np.where((newest >= 0) & (known[newest] >= decisions[0]), at - first, OLD), known[newest]
 
 
 def make_flat_state(symbols: Sequence[str]) -> pd.DataFrame:

@@ -264,13 +264,23 @@ def _action_rules(frame: pd.DataFrame, table: str) -> None:
     )
 
 
-def _finite_rule(frame: pd.DataFrame, table: str) -> None:
-    column = frame.columns[-1]
+def _funding_rules(frame: pd.DataFrame, table: str) -> None:
     _refuse(
-        ~np.isfinite(frame[column]),
+        ~np.isfinite(frame["rate"]),
         frame,
         table,
-        lambda row: f"({row['symbol']} {row['time']}) has {column} {row[column]}; expected a finite number.",
+        lambda row: f"({row['symbol']} {row['time']}) has rate {row['rate']}; expected a finite number.",
+    )
+
+
+def _open_interest_rules(frame: pd.DataFrame, table: str) -> None:
+    _refuse(
+        ~(np.isfinite(frame["contracts"]) & (frame["contracts"] >= 0)),
+        frame,
+        table,
+        lambda row: (
+            f"({row['symbol']} {row['time']}) has contracts {row['contracts']}; expected a finite number, 0 or more."
+        ),
     )
 
 
@@ -352,9 +362,12 @@ ACTIONS = Table(
     {"symbol": TEXT, "time": INSTANT, "kind": TEXT, "value": FLOAT},
     rule=_action_rules,
 )
-FUNDING = Table("funding", ("symbol", "time"), {"symbol": TEXT, "time": INSTANT, "rate": FLOAT}, rule=_finite_rule)
+FUNDING = Table("funding", ("symbol", "time"), {"symbol": TEXT, "time": INSTANT, "rate": FLOAT}, rule=_funding_rules)
 OPEN_INTEREST = Table(
-    "open_interest", ("symbol", "time"), {"symbol": TEXT, "time": INSTANT, "contracts": FLOAT}, rule=_finite_rule
+    "open_interest",
+    ("symbol", "time"),
+    {"symbol": TEXT, "time": INSTANT, "contracts": FLOAT},
+    rule=_open_interest_rules,
 )
 LABELLED = Table(
     "labelled",
@@ -392,6 +405,7 @@ SIGNALS = Table(
     "signals",
     ("symbol", "time"),
     {"open_time": INSTANT, "time": INSTANT, "symbol": TEXT, "score": FLOAT, "confidence": FLOAT, "signal": TEXT},
+    optional={"reason": TEXT},  # why data too old made it a HOLD; '' where it did not
     rule=_signals_rule,
 )
 WEIGHTS = Table(

@@ -13,17 +13,22 @@ from reference import NONE, make_prices
 from finsignal.backtest import Costs, run_backtest
 from finsignal.clock import make_bars
 from finsignal.errors import ConfigError, TableError
+from finsignal.features import LOOKBACK
 from finsignal.signals import (
+    TOLD,
     Decided,
+    Limits,
     NewsRules,
     WeightRules,
     decide,
+    lookback,
     make_flat_state,
     make_signals,
+    to_limited,
     to_signal,
     to_weights,
 )
-from finsignal.tables import FEATURES, INSTANT, NEWS, PARAMETERS, SENTIMENT, SIGNALS, WEIGHTS
+from finsignal.tables import FEATURES, INSTANT, NEWS, PARAMETERS, PRICES, SENTIMENT, SIGNALS, WEIGHTS
 
 MINUTE, HOUR = pd.Timedelta(minutes=1), pd.Timedelta(hours=1)
 START = pd.Timestamp("2024-03-04", tz="UTC")
@@ -389,6 +394,131 @@ def test_signals_that_do_not_fit_the_bars_or_the_state_are_refused():
     assert "not the open of a bar" in refusal(state=off)
 
 
+# ------------------------------------------------------------------------------------------- data too old to decide
+
+
+def limited(
+    limits: Limits, bars: pd.DataFrame, printed: Mapping[str, str], texts: Mapping[str, list[str]] | None = None
+) -> dict[str, list[str]]:
+    """The reasons of a BUY at every bar; prices as dots, an x where a bar did not print, texts at hours after START."""
+    prices = make_prices(bars, {s: [NONE if m == "x" else 1.0 for m in marks] for s, marks in printed.items()})
+    rows = [(s, START + pd.Timedelta(at)) for s, hours in (texts or {}).items() for at in hours]
+    news = pd.DataFrame(rows, columns=["symbol", "time"]).astype({"symbol": "str", "time": INSTANT})
+    signals = make_signal_table(bars, {s: "B" * len(bars) for s in printed})
+    out = to_limited(signals, prices, news, bars=bars, limits=limits)
+    np.testing.assert_array_equal(out["signal"], np.where(out["reason"] == "", "BUY", "HOLD"))
+    assert out[["score", "confidence"]].equals(signals[["score", "confidence"]])
+    return {s: out.loc[out["symbol"] == s, "reason"].tolist() for s in printed}
+
+
+def test_stale_prices_are_hold_with_the_reason_and_only_for_their_symbol():
+    # Decided a minute before each hour: at the bar of 02:00 the bar of 00:00 has closed. The bars of 01:00 to 03:00 of
+    # A did not print, so at the bar of 03:00 one is missing, at 04:00 two and at 05:00 three; 04:00 is there at 06:00.
+    got = limited(Limits(stale_prices=1), make_hours(8), {"A": ".xxx....", "B": "........"})
+    none = "prices stale: no bar known in the last 26 bars, limit 1"
+    assert got["A"] == [
+        none, none, "", "",
+        "prices stale: newest bar 2024-03-04 00:00, 2 bars old, limit 1",
+        "prices stale: newest bar 2024-03-04 00:00, 3 bars old, limit 1",
+        "", "",
+    ]  # fmt: skip
+    assert got["B"] == [none, none, *[""] * 6]
+
+
+def test_with_a_limit_of_0_the_newest_bar_expected_must_be_there():
+    # In New York the bar of 15:30 is the newest at 09:29 and at 10:29 of the next day, over a weekend as well.
+    bars = make_bars("XNYS", "1h", start="2024-03-08", end="2024-03-13", latency=MINUTE)  # Friday to Tuesday
+    marks = ["."] * len(bars)
+    got = limited(Limits(stale_prices=0), bars, {"A": "".join(marks)})["A"]
+    assert [r != "" for r in got] == [True, True] + [False] * (len(bars) - 2)
+    monday_first = 7
+    marks[monday_first] = "x"  # the bar of Monday 09:30 is missed at 11:29 and no later: 10:30 printed
+    got = limited(Limits(stale_prices=0), bars, {"A": "".join(marks)})["A"]
+    assert [n for n, r in enumerate(got) if r] == [0, 1, monday_first + 2]
+    assert got[monday_first + 2] == "prices stale: newest bar 2024-03-08 20:30, 1 bar old, limit 0"
+
+
+def test_a_row_that_comes_late_does_not_make_an_older_bar_the_newest():
+    bars = make_hours(8)
+    prices = make_prices(bars, {"A": [1.0] * 8})
+    prices.loc[2, "time"] = prices.loc[4, "time"] + MINUTE  # the bar of 02:00 comes after that of 04:00
+    prices = prices.sort_values("time", ignore_index=True)
+    signals = make_signal_table(bars, {"A": "B" * 8})
+    got = to_limited(signals, prices, NEWS.empty(), bars=bars, limits=Limits(stale_prices=0))
+    assert got.loc[got["reason"] != "", "open_time"].dt.hour.tolist() == [0, 1, 4]
+
+
+def test_silent_news_are_hold_with_the_reason():
+    # Known at 00:30, so at the bar of 01:00 (age 0); the next at 04:59, the very decision of the bar of 05:00.
+    texts = {"A": ["30min", "299min"], "B": ["-5min", "7h"]}
+    got = limited(Limits(silent_news=2), make_hours(7), {"A": "." * 7, "B": "." * 7}, texts)
+    none = "news silent: no text known in the last 27 bars, limit 2"
+    assert got["A"] == [none, "", "", "", "news silent: newest text 2024-03-04 00:30, 3 bars old, limit 2", "", ""]
+    assert got["B"] == [none] * 7  # before the grid there is no age, and at 06:59 that of 07:00 is not known
+
+
+def test_both_limits_are_told_and_a_text_that_does_not_count_still_breaks_the_silence():
+    world = make_world(3, holes=0.0)
+    world["news"] = world["news"].assign(relevance=0.0)
+    out = go(world, limits=Limits(stale_prices=0, silent_news=9)).signals
+    assert out["reason"].str.count("limit").max() == 2
+    assert out["reason"].str.contains("prices stale: .*, limit 0; news silent: .*, limit 9").any()
+    assert (out["reason"].to_numpy()[out["open_time"] > world["bars"]["open_time"][40]] == "").all()
+
+
+def test_more_than_a_day_of_bars_beyond_the_limit_nothing_is_named():
+    reasons = limited(Limits(stale_prices=1), make_hours(40), {"A": "." + "x" * 39})["A"]
+    assert reasons[3 + TOLD] == f"prices stale: newest bar 2024-03-04 00:00, {1 + TOLD} bars old, limit 1"
+    assert reasons[4 + TOLD] == f"prices stale: no bar known in the last {2 + TOLD} bars, limit 1"
+
+
+@pytest.mark.parametrize("limits", [Limits(stale_prices=1), Limits(silent_news=1)])
+def test_a_reason_needs_its_lookback_and_no_bar_more(limits):
+    bars = make_hours(45)
+    prices = make_prices(bars, {"A": [NONE] * 9 + [1.0] + [NONE] * 35})
+    news = pd.DataFrame({"symbol": ["A"], "time": [START + 10 * HOUR]}).astype({"symbol": "str", "time": INSTANT})
+    signals = make_signal_table(bars, {"A": "B" * 45})
+    full = to_limited(signals, prices, news, bars=bars, limits=limits)
+    need = lookback(NewsRules(half_life=1, max_age=0, price_max_age=0), WeightRules(1, 1.0, 1), limits)
+
+    def differing(need):
+        return [
+            k
+            for k in range(need, 45)
+            if not to_limited(
+                signals[k : k + 1], prices, news, bars=bars[k - need : k + 1].reset_index(drop=True), limits=limits
+            )["reason"].equals(full["reason"][k : k + 1])
+        ]
+
+    assert full["reason"][need:].nunique() > 5
+    assert differing(need) == []
+    assert differing(need - (1 if limits.silent_news is None else 2)) != []  # for prices the open bar is one more
+
+
+def test_a_hold_for_old_data_still_lets_the_holding_period_end():
+    bars = make_hours(12)
+    prices = make_prices(bars, {"A": [100.0] * 6 + [NONE] * 6})
+    signals = make_signal_table(bars, {"A": "...B..BBBBBB"})
+    limits = Limits(stale_prices=0)
+    held = to_limited(signals, prices, NEWS.empty(), bars=bars, limits=limits)
+    assert "".join({w: k for k, w in WORD.items()}[s] for s in held["signal"]) == "...B..BB...."  # 06:00 is not there
+    weights, _ = to_weights(held, prices, make_flat_state(["A"]), bars=bars, rules=ONE)
+    assert weights["weight"].tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 0]
+
+
+def test_without_limits_the_signals_have_no_reason():
+    world = make_world(1)
+    assert "reason" not in go(world).signals
+    with_reason = go(world, limits=Limits(stale_prices=10**6)).signals
+    assert with_reason.drop(columns="reason")[200:].equals(go(world).signals[200:])
+
+
+@pytest.mark.parametrize("name", ["stale_prices", "silent_news"])
+def test_limits_below_0_are_refused(name):
+    with pytest.raises(ConfigError, match=f"limits: {name} counts grid bars, expected 0 or more, got -1"):
+        Limits(**{name: -1})
+
+
 # ------------------------------------------------------------------------------------------------ one code path
 
 
@@ -444,15 +574,20 @@ def cheat(features: pd.DataFrame, *, level: float) -> pd.DataFrame:
 
 RULES = WeightRules(slots=2, gross=0.9, holding=4, short=True)
 NEWS_RULES = NewsRules(half_life=2.0, max_age=4)
+NO_LIMITS = Limits()
+STRICT = Limits(stale_prices=1, silent_news=2)
 
 
-def go(world: dict, state: pd.DataFrame | None = None, *, strategy=honest, rules=RULES, since=None) -> Decided:
+def go(
+    world: dict, state: pd.DataFrame | None = None, *, strategy=honest, rules=RULES, since=None, limits=NO_LIMITS
+) -> Decided:
     tables = {k: world[k] for k in ("news", "prices", "sentiment")}
     rest = {k: world[k] for k in ("bars", "symbols", "parameters")}
     state = make_flat_state(world["symbols"]) if state is None else state
     return decide(
-        **tables, state=state, **rest, strategy=strategy, news_rules=NEWS_RULES, weight_rules=rules, since=since
-    )
+        **tables, state=state, **rest, strategy=strategy, news_rules=NEWS_RULES, weight_rules=rules, since=since,
+        limits=limits,
+    )  # fmt: skip
 
 
 def cut(world: dict, at: pd.Timestamp) -> dict:
@@ -480,21 +615,21 @@ def past(table: pd.DataFrame, at: pd.Timestamp) -> pd.DataFrame:
     return table[table["time"] <= at].reset_index(drop=True)
 
 
-def check_past(world: dict, at: pd.Timestamp, *, strategy=honest) -> None:
+def check_past(world: dict, at: pd.Timestamp, *, strategy=honest, limits=NO_LIMITS) -> None:
     """Refuses a strategy whose signals, or weights, of the past change with the future."""
-    whole = go(world, strategy=strategy)
+    whole = go(world, strategy=strategy, limits=limits)
     for other in (cut(world, at), scramble(world, at)):
-        again = go(other, strategy=strategy)
+        again = go(other, strategy=strategy, limits=limits)
         for name in ("features", "signals", "weights"):
             ours, theirs = past(getattr(whole, name), at), past(getattr(again, name), at)
             pd.testing.assert_frame_equal(ours, theirs, check_exact=True, obj=name)
 
 
 @FEW
-@given(st.integers(0, 2**32 - 1), st.integers(25, 60), st.sampled_from([0, 90]))
-def test_what_comes_later_changes_no_past_decision(seed, bar, lateness):
+@given(st.integers(0, 2**32 - 1), st.integers(25, 60), st.sampled_from([0, 90]), st.sampled_from([NO_LIMITS, STRICT]))
+def test_what_comes_later_changes_no_past_decision(seed, bar, lateness, limits):
     world = make_world(seed, lateness=lateness)
-    check_past(world, world["bars"]["time"][bar])
+    check_past(world, world["bars"]["time"][bar], limits=limits)
 
 
 def test_the_check_of_the_past_catches_a_strategy_that_takes_a_mean_over_all_rows():
@@ -545,6 +680,37 @@ def test_the_job_that_sees_only_what_is_known_and_recent_decides_like_the_backte
 
 
 @FEW
+@given(st.integers(0, 2**32 - 1), st.sampled_from([NO_LIMITS, STRICT, Limits(stale_prices=0)]), st.integers(1, 30))
+def test_a_bar_decided_alone_needs_its_lookback_and_nothing_older(seed, limits, rows):
+    """The features, signals and weights of one bar, without the bars and texts that `lookback` says are not used."""
+    rng = np.random.default_rng(seed)
+    world = make_world(seed, count=90, lateness=45)
+    if limits != NO_LIMITS:  # silences of all lengths, some longer than what a reason tells
+        quiet = START + int(rng.integers(0, 60)) * HOUR
+        for name in ("news", "sentiment", "prices"):
+            times = world[name]["time"]
+            gone = (world[name]["symbol"] == "A") & times.between(quiet, quiet + rows * HOUR)
+            world[name] = world[name][~gone].reset_index(drop=True)
+    whole = go(world, limits=limits)
+    need = lookback(NEWS_RULES, RULES, limits)
+    for k in sorted(rng.choice(np.arange(need, 90), 5, replace=False)):
+        start = k - need
+        recent = cut(world, world["bars"]["time"][k])
+        recent["bars"] = world["bars"][start : k + 1].reset_index(drop=True)
+        old = recent["bars"]["time"][0]
+        for name in ("news", "sentiment"):
+            recent[name] = recent[name][recent[name]["time"] > old].reset_index(drop=True)
+        prices = recent["prices"]
+        before = prices[prices["time"] <= old].groupby("symbol").tail(max(LOOKBACK.values()))
+        recent["prices"] = PRICES.to_table(pd.concat([before, prices[prices["time"] > old]]))
+        alone = go(recent, since=world["bars"]["open_time"][k], limits=limits)
+        for name in ("features", "signals"):
+            table = getattr(whole, name)
+            expected = table[table["open_time"] == world["bars"]["open_time"][k]].reset_index(drop=True)
+            pd.testing.assert_frame_equal(getattr(alone, name), expected, check_exact=True, obj=name)
+
+
+@FEW
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.sampled_from([0.3, 0.9, 1.0]), st.booleans())
 def test_absolute_weights_never_add_up_to_more_than_the_limits(seed, slots, gross, short):
     rng = np.random.default_rng(seed)
@@ -573,9 +739,10 @@ def test_the_order_in_which_symbols_are_named_changes_nothing():
 def test_symbols_do_not_touch_while_slots_are_free():
     world = make_world(4)
     rules = WeightRules(slots=4, gross=1.0, holding=4, short=True)
-    together = go(world, rules=rules)
+    together = go(world, rules=rules, limits=STRICT)
+    assert together.signals["reason"].nunique() > 5
     for symbol in "ABC":
-        alone = go({**world, "symbols": [symbol]}, rules=rules)
+        alone = go({**world, "symbols": [symbol]}, rules=rules, limits=STRICT)
         for name in ("signals", "weights", "state"):
             both = getattr(together, name)
             both = both[both["symbol"] == symbol].reset_index(drop=True)

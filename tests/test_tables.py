@@ -61,6 +61,18 @@ def make_good() -> dict[str, pd.DataFrame]:
         "articles": pd.DataFrame(articles),
         "links": pd.DataFrame(links),
         "news": pd.DataFrame({**articles, **links}),
+        "actions": pd.DataFrame(
+            {
+                "symbol": text("A", "A", "B"),
+                "time": at(9, 9, 8),
+                "kind": text("dividend", "split", "split"),
+                "value": [0.24, 4.0, 0.5],
+            }
+        ),
+        "funding": pd.DataFrame({"symbol": text("A", "A", "B"), "time": at(0, 8, 0), "rate": [1e-4, -2e-4, 0.0]}),
+        "open_interest": pd.DataFrame(
+            {"symbol": text("A", "A", "B"), "time": at(9, 10, 9), "contracts": [10.5, 0.0, 3e9]}
+        ),
         "labelled": pd.DataFrame(
             {
                 "text": text("It rose.", "It fell.", "It is."),
@@ -319,6 +331,44 @@ BREAKS = {
         with_probabilities(0.5, 0.5, NAN),
         "probabilities [0.5, 0.5, nan]; expected 0",
     ),
+    # Actions, funding and open interest.
+    "action unknown": (
+        "actions",
+        with_value("kind", "merger"),
+        "actions: row 1 (A 2024-03-11 09:00:00+00:00) is a 'merger'; expected one of split, dividend.",
+    ),
+    "split zero": ("actions", with_value("value", 0.0), "has value 0.0; expected a finite number above 0."),
+    "dividend negative": (
+        "actions",
+        lambda f: f.assign(value=[-0.1, 4.0, 0.5]),
+        "actions: row 0 (A 2024-03-11 09:00:00+00:00) has value -0.1; expected a finite number above 0.",
+    ),
+    "split infinite": ("actions", with_value("value", INF), "has value inf; expected a finite number above 0."),
+    "split missing": ("actions", with_value("value", NAN), "has value nan; expected a finite number above 0."),
+    "two splits at once": (
+        "actions",
+        lambda f: f.assign(kind=text("split", "split", "split")),
+        "actions: 1 rows repeat the key ('symbol', 'time', 'kind'), first at row 1.",
+    ),
+    "funding missing": (
+        "funding",
+        with_value("rate", NAN),
+        "funding: row 1 (A 2024-03-11 08:00:00+00:00) has rate nan; expected a finite number.",
+    ),
+    "funding infinite": ("funding", with_value("rate", INF), "has rate inf; expected a finite number."),
+    "funding without an instant": ("funding", lambda f: f.assign(time=at(0, None, 0)), "funding.time: row 1 is empty"),
+    "settled twice": (
+        "funding",
+        lambda f: f.assign(time=at(8, 8, 0)),
+        "funding: 1 rows repeat the key ('symbol', 'time'), first at row 1.",
+    ),
+    "contracts missing": (
+        "open_interest",
+        with_value("contracts", NAN),
+        "open_interest: row 1 (A 2024-03-11 10:00:00+00:00) has contracts nan; expected a finite number, 0 or more.",
+    ),
+    "contracts infinite": ("open_interest", with_value("contracts", -INF), "expected a finite number, 0 or more."),
+    "contracts negative": ("open_interest", with_value("contracts", -1.0), "has contracts -1.0; expected a finite"),
     # Decisions.
     "signal unknown": (
         "signals",
@@ -336,6 +386,12 @@ BREAKS = {
         with_value("confidence", -0.1),
         "has confidence -0.1; expected 0 to 1, or NaN",
     ),
+    "reason missing": (
+        "signals",
+        lambda f: f.assign(reason=text("", None, "")),
+        "signals.reason: row 1 is empty; every row needs a value.",
+    ),
+    "reason no text": ("signals", lambda f: f.assign(reason=1.0), "signals.reason: expected dtype str, got float64."),
     "weight missing": ("weights", with_value("weight", NAN), "has weight nan; expected a finite fraction of equity."),
     "weight infinite": ("weights", with_value("weight", INF), "has weight inf; expected a finite fraction of equity."),
     **{
@@ -384,6 +440,8 @@ def test_only_features_may_have_more_columns(name: str) -> None:
 def test_what_a_rule_allows_at_its_edge() -> None:
     tables.WEIGHTS.check(GOOD["weights"].assign(open_time=GOOD["weights"]["time"]))  # no latency: research only
     tables.FEATURES.check(GOOD["features"].drop(columns="ret_5"))
+    tables.SIGNALS.check(GOOD["signals"].assign(reason=text("", "prices stale", "")))
+    tables.FUNDING.check(GOOD["funding"].assign(rate=-0.5))
     tables.PRICES.check(GOOD["prices"].assign(split=NAN, dividend=0.1, adj_close=NAN))
     # Sums of 1 within 1e-6: half a millionth off passes, two millionths (above) do not.
     tables.SENTIMENT.check(with_probabilities(0.5, 0.4999995, 0.0)(GOOD["sentiment"].copy()))
