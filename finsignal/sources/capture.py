@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from finsignal.clock import known_time
@@ -13,8 +14,8 @@ from finsignal.errors import ConfigError, TableError
 from finsignal.sources.news_files import MIDNIGHT_LIMIT, to_digest, to_story
 from finsignal.sources.plain_text import to_plain_text
 from finsignal.sources.relevance import make_links
-from finsignal.sources.rows import KNOWN, REPEATED, Counts, check_now, to_whole
-from finsignal.tables import ARTICLES, INSTANT, LINKS, TEXT, Table
+from finsignal.sources.rows import KNOWN, MARKET_WIDE, NOT_LINKED, REPEATED, Counts, check_now, to_whole
+from finsignal.tables import ARTICLES, INSTANT, LINKS, NEWS, TEXT, Table
 
 ITEMS = Table(
     "items",
@@ -51,7 +52,7 @@ def to_items(rows: Iterable[Mapping[str, Any]], *, feed: str) -> pd.DataFrame:
     """
     if not feed.strip() or ":" in feed:
         raise ConfigError(f"feed: {feed!r} is no name; it stands before the items' identifiers, without a colon.")
-    given = [{key: to_whole(value) for key, value in row.items()} for row in rows]
+    given: list[dict[str, Any]] = [{key: to_whole(value) for key, value in row.items()} for row in rows]
     texts = {key: [str(row.get(key) or "").strip() for row in given] for key in ("id", "url", "source")}
     words = {key: [str(row.get(key) or "") for row in given] for key in ("title", "text")}
     own = [
@@ -142,6 +143,66 @@ def to_articles(
         counts = counts.without(n, reason)
     articles = _to_table(rows, now=now, polled=polled, latency=latency)
     return articles, _to_links(articles, symbols, names), counts
+
+
+def to_news(
+    articles: pd.DataFrame,
+    links: pd.DataFrame,
+    *,
+    symbols: Sequence[str],
+    names: Mapping[str, Sequence[str]],
+    market_news: str,
+) -> tuple[pd.DataFrame, Counts]:
+    """`tables.NEWS` of the run's `symbols` out of stored articles and links, and the counts of articles.
+
+    An article is linked to a symbol by `links`, or because its words name it (`names`, cashtags and tickers, as
+    `relevance.make_links`), so that a longer table of names finds more in old articles too. Its relevance is judged by
+    the words, as `relevance.score_relevance`: 1.0 for a symbol that `names` does not have.
+
+    What is linked to "*" is about the market as a whole. It goes, with relevance 1.0, to every symbol (`market_news` =
+    "every"), to one of them (its name, such as that of an index), or nowhere ("").
+
+    Dropped and counted, though no fault: articles about none of the symbols, and market-wide ones that go nowhere.
+    Raises ConfigError for another `market_news`, TableError for a link to an article that is not there.
+    """
+    if market_news not in ("", "every", *symbols):
+        raise ConfigError(f"market_news: {market_news!r} is neither 'every', nor '', nor one of {list(symbols)}.")
+    place = {symbol: position for position, symbol in enumerate(dict.fromkeys(symbols))}
+    rows = pd.Index(articles["article_id"])
+    found = make_links(articles, {symbol: names.get(symbol, ()) for symbol in place})
+    market = (links["symbol"] == MARKET).to_numpy()
+    whole = _positions(rows, links[market])
+    own = links[links["symbol"].isin(place.keys()).to_numpy()]
+    given = (~own["symbol"].isin(names.keys())).to_numpy().astype(np.float64)  # 0 until the words say more
+    goes_to = list(place.values()) if market_news == "every" else [place[s] for s in (market_news,) if s]
+    parts = [
+        (np.repeat(whole, len(goes_to)), np.tile(goes_to, len(whole)), np.ones(len(whole) * len(goes_to))),
+        (_positions(rows, own), own["symbol"].map(place).to_numpy(np.int64), given),
+        (_positions(rows, found), found["symbol"].map(place).to_numpy(np.int64), found["relevance"].to_numpy()),
+    ]
+    article, symbol, relevance = (np.concatenate(column) for column in zip(*parts, strict=True))
+    pairs, group = np.unique(article.astype(np.int64) * len(place) + symbol.astype(np.int64), return_inverse=True)
+    best = np.zeros(len(pairs))
+    np.maximum.at(best, group, relevance)
+    at, which = np.divmod(pairs, max(len(place), 1))
+    news = articles.take(at).assign(symbol=pd.array(list(place), dtype=TEXT).take(which), relevance=best)
+
+    counts = Counts(read=len(articles), kept=len(articles))
+    left = np.ones(len(articles), dtype=bool)
+    left[at] = False
+    market_wide = np.zeros(len(articles), dtype=bool)
+    market_wide[whole] = True
+    counts = counts.without(int((left & market_wide).sum()), MARKET_WIDE)
+    return NEWS.to_table(news[list(NEWS.columns)]), counts.without(int((left & ~market_wide).sum()), NOT_LINKED)
+
+
+def _positions(rows: pd.Index, links: pd.DataFrame) -> np.ndarray:
+    """Where the article of each link stands."""
+    at = rows.get_indexer(pd.Index(links["article_id"]))
+    if (at < 0).any():
+        missing = links["article_id"].iloc[int((at < 0).argmax())]
+        raise TableError(f"links: {int((at < 0).sum())} rows point at articles that are not there, first {missing!r}.")
+    return at
 
 
 def find_known(articles: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
