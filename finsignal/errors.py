@@ -34,6 +34,18 @@ class ModelError(FinsignalError):
     """A model folder is incomplete, altered, or not what it says."""
 
 
+class LedgerError(FinsignalError):
+    """The ledger could not be opened, read or written."""
+
+
+class LockedError(FinsignalError):
+    """Another pass of the same strategy is at work."""
+
+
+class RefusedError(FinsignalError):
+    """A pass must not decide: it would change, or date back, what is on record."""
+
+
 class MissingExtraError(FinsignalError, ImportError):
     """The work needs a package of an install extra that is not installed."""
 
