@@ -20,10 +20,11 @@ import pandas as pd
 from finsignal.backtest import Costs
 from finsignal.clock import default_latency, make_bars, to_bar
 from finsignal.errors import USER_ERRORS, ConfigError, did_you_mean
-from finsignal.signals import NewsRules, Strategy, WeightRules
+from finsignal.signals import Limits, NewsRules, Strategy, WeightRules
 from finsignal.sources.files import NewsLayout, PriceLayout, SentimentLayout
 from finsignal.tables import INSTANT, PARAMETERS
 
+PRICE_SOURCES = ("", "yahoo", "bybit")
 ALWAYS = pd.Timestamp("1970-01-01", tz="UTC")  # from when the values stated in a run file count as known
 
 
@@ -32,6 +33,51 @@ class SplitRules:
     """One cut in time; the purge between the two sides follows from the holding period and the news' maximum age."""
 
     validation_until: str  # a date or instant: bars that open before it choose, later ones report
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One RSS or Atom feed of a run."""
+
+    url: str
+    about: str = ""  # '' looks for the run's symbols by name; '*' is news of the whole market; or one symbol
+    tz: str | None = None  # zone of stamps that carry none; without one they are refused
+
+
+@dataclass(frozen=True)
+class FetchRules:
+    """What a pass brings into the lake before it decides. Nothing named is nothing fetched."""
+
+    prices: str = ""  # 'yahoo' or 'bybit'; '' where something else fills the lake, such as `finsignal fetch files`
+    yahoo_news: bool = False  # Yahoo's news of each symbol
+    feeds: Mapping[str, Feed] = field(default_factory=dict)
+    funding: bool = False  # settled funding rates (bybit)
+    open_interest: bool = False  # open interest (bybit)
+    back: str = "30d"  # how far the first fetch of a symbol reaches back
+    latency: str = "1min"  # from an item's publication until it counts as known
+    yahoo_url: str = ""  # another address for the service, such as a mirror
+    bybit_url: str = ""
+
+    def __post_init__(self) -> None:
+        if self.prices not in PRICE_SOURCES:
+            hint = did_you_mean(self.prices, PRICE_SOURCES)
+            raise ConfigError(f"fetch: prices {self.prices!r} is not one of {list(PRICE_SOURCES)}.{hint}")
+        if (self.funding or self.open_interest) and self.prices != "bybit":
+            raise ConfigError("fetch: funding and open_interest come from bybit; set prices = 'bybit'.")
+        for name, feed in self.feeds.items():
+            if not feed.url or ":" in name or name == "yahoo":
+                raise ConfigError(f"fetch.feeds.{name}: needs a url, and a name other than 'yahoo' without a colon.")
+        to_span(self.back, "fetch: back")
+        to_span(self.latency, "fetch: latency")
+
+
+@dataclass(frozen=True)
+class JobRules:
+    """How the scheduled job keeps its decisions."""
+
+    ledger: str = ""  # 'sqlite:///…', 'postgresql://…' or a file beside the run file; '' is NAME.ledger.sqlite there
+    parameters: str = ""  # parameters.parquet of a run folder, for a strategy whose settings were searched
+    output: str = ""  # a .jsonl or .csv file that each pass replaces
 
 
 @dataclass(frozen=True)
@@ -44,14 +90,16 @@ class RunFile:
     bar: str  # '1h', '30min', '1d'
     symbols: tuple[str, ...]
     start: str  # a date or instant, UTC; bars that open at it or later
-    end: str  # a date or instant, UTC; bars that open before it
+    end: str  # a date or instant, UTC; bars that open before it. It may lie ahead: what has not closed is left out
     strategy: str  # the .py file, beside the run file
     cash: float  # what the account starts with
-    prices: PriceLayout
-    news: NewsLayout
     features: NewsRules
     weights: WeightRules
     costs: Costs
+    prices: PriceLayout | None = None  # how the price files are to be read; not needed with a lake
+    news: NewsLayout | None = None  # how the news file is to be read; not needed with a lake
+    lake: str = ""  # a folder of fetched facts, relative to the run file, in place of files
+    market_news: str = ""  # where a lake's market-wide news goes: 'every' symbol, one of them, or '' nowhere
     latency: str = ""  # decision latency; '' is 5min for daily bars, 1min for others
     baseline: str = ""  # the .py file of a strategy on price features alone, to compare with
     simulated: bool = False  # the data is made up; said wherever a result appears
@@ -66,6 +114,9 @@ class RunFile:
     parameters: Mapping[str, float] = field(default_factory=dict)  # keyword arguments of the strategy
     search: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # values to choose from on validation
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # names and aliases of each symbol
+    limits: Limits = field(default_factory=Limits)  # beyond which a symbol is held; the job needs both stated
+    fetch: FetchRules = field(default_factory=FetchRules)
+    job: JobRules = field(default_factory=JobRules)
 
     def __post_init__(self) -> None:
         to_bar(self.bar)
@@ -78,13 +129,20 @@ class RunFile:
                 )
         if self.search and self.split is None:
             raise ConfigError(f"{self.path}: [search] chooses on validation, so a [split] is needed too.")
+        if self.market_news not in ("", "every", *self.symbols):
+            raise ConfigError(
+                f"{self.path}: market_news {self.market_news!r} is neither 'every' nor one of symbols."
+                f"{did_you_mean(self.market_news, ['every', *self.symbols])}"
+            )
+        if self.lake and (self.prices_path or self.news_path):
+            raise ConfigError(f"{self.path}: lake and files (prices_path, news_path) exclude each other; keep one.")
         if not self.cash > 0:
             raise ConfigError(f"{self.path}: cash is {self.cash}; expected more than 0.")
 
     @property
     def decision_latency(self) -> pd.Timedelta:
         """Time between decision and open. Zero is allowed in research, and named first in the report."""
-        return _to_timedelta(self.latency, f"{self.path}: latency") if self.latency else default_latency(self.bar)
+        return to_span(self.latency, f"{self.path}: latency") if self.latency else default_latency(self.bar)
 
     def make_bars(self) -> pd.DataFrame:
         """The grid of the run, as `tables.BARS`."""
@@ -186,7 +244,7 @@ def _to_type(hint: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where}: expected a table of values, got {value!r}.")
         return {str(k): _to_type(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
     if hint is pd.Timedelta:
-        return value if isinstance(value, pd.Timedelta) else _to_timedelta(value, where)
+        return value if isinstance(value, pd.Timedelta) else to_span(value, where)
     if hint is Path:
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
@@ -200,10 +258,11 @@ def _to_type(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
-def _to_timedelta(value: Any, where: str) -> pd.Timedelta:
+def to_span(value: Any, where: str) -> pd.Timedelta:
+    """A length of time such as '1min' or '30d'. Raises ConfigError for anything else, and for one below 0."""
     if isinstance(value, str):
         try:
-            span = pd.Timedelta(value)
+            span = pd.Timedelta(f"{value[:-1]}D" if value.endswith("d") else value)  # pandas 3 wants days in capitals
         except ValueError:
             span = pd.NaT
         if span is not pd.NaT and span >= pd.Timedelta(0):

@@ -117,7 +117,8 @@ def show_signal(options: argparse.Namespace) -> None:
     run = read_options(options)
     clock = shared.read_clock()
     now = to_instant(options.now, where="--now", tz=None) if options.now else clock
-    inputs = read_inputs(run, now=clock)  # a file may hold rows after --now, which the decision does not see
+    # A file may hold rows after --now, which the decision does not see.
+    inputs = read_inputs(run, now=clock, ahead=True)
     given, read_notes = read_scores(options, run, inputs.news)
     rows = make_signal_rows(
         run,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -12,8 +12,22 @@ from finsignal.clock import to_instant
 from finsignal.config import RunFile
 from finsignal.errors import ConfigError, LookaheadError, TableError, did_you_mean
 from finsignal.sentiment.score import Model
-from finsignal.sources.files import Counts, join_news, make_links, read_news, read_prices, score_relevance
+from finsignal.sources.files import (
+    Counts,
+    NewsLayout,
+    PriceLayout,
+    check_on_grid,
+    join_news,
+    make_links,
+    read_news,
+    read_prices,
+    score_relevance,
+)
 
+if TYPE_CHECKING:
+    from finsignal.lake import Lake
+
+MOMENT = pd.Timedelta(microseconds=1)
 UNKNOWN_SCORES = (
     "Scores from elsewhere: what they have seen is not known, and each is assumed to have been known with its text."
 )
@@ -21,33 +35,58 @@ UNKNOWN_SCORES = (
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run reads: grid, prices, news of its symbols with relevance, and how many rows were dropped and why."""
+    """What a run reads: grid, prices, news of its symbols with relevance, and how many rows were dropped and why.
+
+    funding and open_interest are None where the run has none.
+    """
 
     bars: pd.DataFrame
     prices: pd.DataFrame
     news: pd.DataFrame
     price_counts: Counts
     news_counts: Counts
+    funding: pd.DataFrame | None = None
+    open_interest: pd.DataFrame | None = None
 
 
-def read_inputs(run: RunFile, *, now: pd.Timestamp) -> Inputs:
-    """The run's grid, prices and news from its files. Raises where a file cannot be used, or the two do not overlap."""
-    if not run.prices_path:
-        raise ConfigError(f"{run.path}: no prices. Pass --prices FILE, or set prices_path in the run file.")
-    if not run.news_path:
-        raise ConfigError(f"{run.path}: no news. Pass --news FILE, or set news_path in the run file.")
+def read_inputs(run: RunFile, *, now: pd.Timestamp, ahead: bool = False) -> Inputs:
+    """The run's grid, prices and news, from its files or its lake.
+
+    Bars that have not closed by `now` are left out, unless `ahead` keeps them for a signal on one of them.
+
+    Raises where a file cannot be used, the lake holds nothing of a symbol, or prices and news do not overlap.
+    """
     bars = run.make_bars()
+    if not ahead:
+        bars = bars[bars["close_time"] <= now].reset_index(drop=True)
     if len(bars) < 2:
         raise ConfigError(
-            f"{run.path}: {len(bars)} bars between {run.start} and {run.end}; a backtest needs 2 or more."
+            f"{run.path}: {len(bars)} bars between {run.start} and {run.end} have closed; a backtest needs 2 or more."
         )
-    prices, price_counts = read_prices(_price_files(run), run.prices, bars=bars, now=now, limit=run.row_limit)
-    prices = prices[prices["symbol"].isin(run.symbols)].reset_index(drop=True)
+    inputs = _read_lake(run, bars, now) if run.lake else _read_files(run, bars, now)
     for symbol in run.symbols:
-        if not (prices["symbol"] == symbol).any():
-            raise TableError(f"prices: no bar of {symbol} between {run.start} and {run.end}; check symbols and files.")
-    articles, links, news_counts = read_news(_beside(run, run.news_path), run.news, now=now, limit=run.row_limit)
-    if run.news.symbol is None and run.news.symbol_fixed is None:
+        if not (inputs.prices["symbol"] == symbol).any():
+            raise TableError(
+                f"prices: no bar of {symbol} between {run.start} and {run.end}; check symbols and sources."
+            )
+    news = inputs.news
+    first, last = bars["time"].iloc[0], bars["time"].iloc[-1]
+    if not news["time"].between(first, last).any():
+        found = f"news runs {news['time'].min()} to {news['time'].max()}" if len(news) else "no news is about them"
+        raise TableError(f"news: nothing known for {', '.join(run.symbols)} between {first} and {last}; {found}.")
+    return inputs
+
+
+def _read_files(run: RunFile, bars: pd.DataFrame, now: pd.Timestamp) -> Inputs:
+    if not run.prices_path:
+        raise ConfigError(f"{run.path}: no prices. Pass --prices FILE, or set prices_path or lake in the run file.")
+    if not run.news_path:
+        raise ConfigError(f"{run.path}: no news. Pass --news FILE, or set news_path or lake in the run file.")
+    prices, price_counts = read_prices(price_files(run), price_layout(run), bars=bars, now=now, limit=run.row_limit)
+    prices = prices[prices["symbol"].isin(run.symbols)].reset_index(drop=True)
+    layout = news_layout(run)
+    articles, links, news_counts = read_news(beside(run, run.news_path), layout, now=now, limit=run.row_limit)
+    if layout.symbol is None and layout.symbol_fixed is None:
         if not run.names:
             raise ConfigError(f"{run.path}: [news] has no symbol column; state symbol_fixed, or [names] to look for.")
         links = make_links(articles, run.names)
@@ -58,25 +97,66 @@ def read_inputs(run: RunFile, *, now: pd.Timestamp) -> Inputs:
     news = join_news(articles, score_relevance(articles, links, run.names))
     if others:
         news_counts = replace(news_counts, dropped={**news_counts.dropped, reason: others})
-    first, last = bars["time"].iloc[0], bars["time"].iloc[-1]
-    if not news["time"].between(first, last).any():
-        found = f"news runs {news['time'].min()} to {news['time'].max()}" if len(news) else "no news is about them"
-        raise TableError(f"news: nothing known for {', '.join(run.symbols)} between {first} and {last}; {found}.")
     return Inputs(bars, prices, news, price_counts, news_counts)
 
 
-def _beside(run: RunFile, path: str) -> Path:
+def _read_lake(run: RunFile, bars: pd.DataFrame, now: pd.Timestamp) -> Inputs:
+    """All that the lake holds by now of the run's period; splits are adjusted to now."""
+    from finsignal.lake import as_of, open_lake
+
+    lake = open_lake(beside(run, run.lake))
+    known: dict[str, Any] = {"recorded_by": now, "market": run.market, "symbols": run.symbols}
+    prices = as_of(lake, "prices", now, bar=run.bar, since=bars["open_time"].iloc[0], **known)
+    prices, price_counts = check_on_grid(prices, bars, limit=run.row_limit)
+    since = bars["time"].iloc[0] - MOMENT
+    news, news_counts = read_lake_news(run, lake, now, since=since, recorded_by=now)
+    more = {
+        name: as_of(lake, name, now, since=since, **known)
+        for name, wanted in (("funding", run.fetch.funding), ("open_interest", run.fetch.open_interest))
+        if wanted
+    }
+    return Inputs(bars, prices, news, price_counts, news_counts, **more)
+
+
+def read_lake_news(
+    run: RunFile, lake: Lake, t: pd.Timestamp, *, since: pd.Timestamp, recorded_by: pd.Timestamp
+) -> tuple[pd.DataFrame, Counts]:
+    """NEWS of the run's symbols with since < time <= t, as the lake had it by `recorded_by`, and what was left out."""
+    from finsignal.lake import as_of, read_links
+    from finsignal.sources.capture import to_news
+
+    articles = as_of(lake, "articles", t, recorded_by=recorded_by, since=since)
+    links = read_links(lake, articles["article_id"], recorded_by=recorded_by)
+    return to_news(articles, links, symbols=run.symbols, names=run.names, market_news=run.market_news)
+
+
+def price_layout(run: RunFile) -> PriceLayout:
+    """The run's [prices]. Raises ConfigError where it has none."""
+    if run.prices is None:
+        raise ConfigError(f"{run.path}: no [prices] section, so price files cannot be read; say their columns there.")
+    return run.prices
+
+
+def news_layout(run: RunFile) -> NewsLayout:
+    """The run's [news]. Raises ConfigError where it has none."""
+    if run.news is None:
+        raise ConfigError(f"{run.path}: no [news] section, so a news file cannot be read; say its columns there.")
+    return run.news
+
+
+def beside(run: RunFile, path: str) -> Path:
     """A path of the run file, relative to it; one from the command line is absolute by then."""
     return run.path.parent / path
 
 
-def _price_files(run: RunFile) -> dict[str, Path] | list[Path]:
+def price_files(run: RunFile) -> dict[str, Path] | list[Path]:
+    """The price files that the run names: by symbol, or in a list where their rows name it."""
     named = dict(p.split("=", 1) for p in run.prices_path if "=" in p)
     plain = [p for p in run.prices_path if "=" not in p]
-    if run.prices.symbol is not None:
+    if price_layout(run).symbol is not None:
         if named:
             raise ConfigError(f"{run.path}: prices have a symbol column, so name files without SYMBOL=.")
-        return [_beside(run, p) for p in plain]
+        return [beside(run, p) for p in plain]
     if plain and (named or len(plain) > 1 or len(run.symbols) > 1):
         raise ConfigError(f"{run.path}: several symbols without a symbol column; name files as SYMBOL=file, one each.")
     if plain:
@@ -85,7 +165,7 @@ def _price_files(run: RunFile) -> dict[str, Path] | list[Path]:
         if symbol not in run.symbols:
             hint = did_you_mean(symbol, run.symbols)
             raise ConfigError(f"{run.path}: a price file is named for {symbol!r}, which symbols does not have.{hint}")
-    return {symbol: _beside(run, p) for symbol, p in named.items()}
+    return {symbol: beside(run, p) for symbol, p in named.items()}
 
 
 def check_seen(run: RunFile, model: Model | None) -> list[str]:

@@ -19,8 +19,9 @@ from finsignal.config import ALWAYS, RunFile, to_parameters
 from finsignal.errors import ConfigError
 from finsignal.features import texts_behind
 from finsignal.sentiment.score import Model
-from finsignal.signals import Decided, Strategy, decide, make_features, make_flat_state, make_signals, to_weights
+from finsignal.signals import Decided, Strategy, make_features, make_flat_state, make_signals, to_weights
 from finsignal.splits import Split, make_split
+from finsignal.study.deciding import decide_run
 from finsignal.study.inputs import UNKNOWN_SCORES, Inputs, check_seen, text_rules
 from finsignal.study.summary import make_summary
 from finsignal.tables import PARAMETERS, PROBABILITIES, SENTIMENT, BacktestResult, to_integers
@@ -139,19 +140,9 @@ def _one(run: RunFile, inputs: Inputs, sentiment: pd.DataFrame, strategy: Strate
         stated = parameters[~parameters["name"].isin(chosen)]
         first = to_parameters({name: values[0] for name, values in run.search.items()}, known=ALWAYS)
         parameters = PARAMETERS.to_table(pd.concat([stated, first, to_parameters(chosen, known=known)]))
-    decided = decide(
-        inputs.news,
-        inputs.prices,
-        sentiment,
-        make_flat_state(run.symbols),
-        strategy=strategy,
-        parameters=parameters,
-        bars=inputs.bars,
-        symbols=run.symbols,
-        news_rules=run.features,
-        weight_rules=run.weights,
-        since=split.test_start if split is not None else None,
-    )
+    since = split.test_start if split is not None else None
+    state = make_flat_state(run.symbols)
+    decided = decide_run(run, inputs, sentiment, state, strategy=strategy, parameters=parameters, since=since)
     result = run_backtest(
         inputs.prices, decided.weights, bars=inputs.bars, costs=run.costs, cash=run.cash, settings=run.to_settings()
     )

@@ -138,11 +138,19 @@ def _minutes(span: str | pd.Timedelta) -> str:
     return f"{minutes:g} minute{'' if minutes == 1 else 's'}"
 
 
+def _when_known(run: RunFile) -> str:
+    if run.lake or run.news is None:
+        return (
+            f"A text counts {_minutes(run.fetch.latency)} after it was published, or first seen where that was later."
+        )
+    return f"A text counts {_minutes(run.news.latency)} after the end of its stamp's precision ({run.news.precision})."
+
+
 def _assumptions(run: RunFile) -> list[str]:
     said = [
         f"Each order is decided {_minutes(run.decision_latency)} before its bar opens, from what was known then.",
         "It fills at that open, worse by the slippage; its quantity comes from the last close known.",
-        f"A text counts {_minutes(run.news.latency)} after the end of its stamp's precision ({run.news.precision}).",
+        _when_known(run),
         f"Fee {run.costs.fee:.4%} of the value and slippage {run.costs.slippage:.4%} of the price, on each side.",
         "Orders fill whole, whatever their size beside the bar's volume; no borrow cost, dividends or interest.",
     ]
