@@ -7,7 +7,7 @@ import pandas as pd
 
 from finsignal.errors import TableError
 from finsignal.sources.rows import OUTSIDE, Counts
-from finsignal.tables import PRICES, to_integers
+from finsignal.tables import BARS, PRICES, to_integers
 
 OFF_GRID = "off the grid of bars"
 LONG_RUN = 20  # rows in a row at one and the same distance above one bar: another bar length, not missing bars
@@ -80,3 +80,16 @@ def check_step(prices: pd.DataFrame, bars: pd.DataFrame, *, where: str) -> None:
                 f"{where}: rows of {symbol} are {usual} bars apart {'for long' if len(long) else 'as a rule'}, so its "
                 "bars are longer than those of the grid; set bar to the length of the rows."
             )
+
+
+def find_missing(prices: pd.DataFrame, bars: pd.DataFrame, *, symbol: str, now: pd.Timestamp) -> pd.DataFrame:
+    """The `tables.BARS` rows that had closed by `now` and of which `symbol` has no row of prices.
+
+    A row is a bar's where it opens with it; rows before the symbol's first are missing too: the caller knows whether
+    it was listed.
+    """
+    BARS.check(bars)
+    own = prices.loc[(prices["symbol"] == symbol), "open_time"]
+    there = np.isin(to_integers(bars["open_time"]), to_integers(own))
+    closed = (bars["close_time"] <= now).to_numpy()
+    return bars[closed & ~there].reset_index(drop=True)
