@@ -124,7 +124,7 @@ def _ask(series: Series, low: int, high: int, limit: int) -> tuple[np.ndarray, f
     )
     try:
         result, clock = answer["result"], float(answer["time"])
-        names = {(result["category"], name) for name in _names(result)}
+        names = {f"{result['category']} {name}" for name in _names(result)}
         found = [[float(row[key]) for key in series.fields] for row in result["list"]]
     except (LookupError, TypeError, ValueError, OverflowError) as err:
         raise SourceError(
@@ -132,10 +132,9 @@ def _ask(series: Series, low: int, high: int, limit: int) -> tuple[np.ndarray, f
             f"({type(err).__name__}: {err}); Bybit has changed its answers, look for a newer finsignal."
         ) from err
     rows = np.array(found, dtype=np.float64).reshape(-1, len(series.fields))
-    if names - {(series.category, series.symbol)}:
-        raise SourceError(
-            f"{where}: the answer is about {sorted(map(str, names))}, which was not asked; try again later."
-        )
+    others = sorted(names - {f"{series.category} {series.symbol}"})
+    if others:
+        raise SourceError(f"{where}: the answer is about {', '.join(others)}, which was not asked; try again later.")
     if not (np.isfinite(rows).all() and np.isfinite(clock)):
         raise SourceError(f"{where}: a row holds a number that is not finite; try again later.")
     rows = rows[np.argsort(rows[:, 0])]
