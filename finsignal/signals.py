@@ -12,8 +12,12 @@ import pandas as pd
 from finsignal.clock import bar_of
 from finsignal.errors import USER_ERRORS, ConfigError, FinsignalError, TableError, did_you_mean
 from finsignal.features import (
+    FUNDING_LOOKBACK,
+    OPEN_INTEREST_LOOKBACK,
     SENTIMENT_FEATURES,
     aggregate_sentiment,
+    make_funding_features,
+    make_open_interest_features,
     make_price_features,
     sentiment_lookback,
 )
@@ -86,9 +90,9 @@ def lookback(news_rules: NewsRules, weight_rules: WeightRules, limits: Limits = 
     """Grid bars before a bar that `decide` needs to decide it alone: news, sentiment and bars before them are not used.
 
     A fill that still counts lies within it, but for an order that waits for a halted symbol: let `bars` reach back over
-    the fills of `state` too. Prices are counted in rows, for a symbol may print few: keep all of them, or at least the
-    newest max(features.LOOKBACK.values()) of each symbol before the first of these bars. Holds for decision latencies
-    of at most a bar.
+    the fills of `state` too. Prices, funding and open interest are counted in rows, for a symbol may print few: keep
+    all of them, or of each symbol the newest that the mappings of `features` state before the first of these bars.
+    Holds for decision latencies of at most a bar.
     """
     needs = [sentiment_lookback(news_rules.max_age), news_rules.price_max_age + 1, weight_rules.holding + 1]
     # One bar more for the one that is open at the decision, one for what an age is counted from.
@@ -120,6 +124,8 @@ def decide(
     weight_rules: WeightRules,
     since: pd.Timestamp | None = None,
     limits: Limits = Limits(),
+    funding: pd.DataFrame | None = None,
+    open_interest: pd.DataFrame | None = None,
 ) -> Decided:
     """The stretch from features to weights: the one code path of backtest and job.
 
@@ -129,10 +135,13 @@ def decide(
     state of the first, gives the same rows as one call. `limits` turn a symbol with old data to HOLD, with the reason.
 
     `parameters` holds the strategy's keyword arguments and the instant from which each value was known; the latest
-    known at a decision counts. Raises TableError where the strategy's answer does not fit its features.
+    known at a decision counts. `funding` and `open_interest` bring features of their own. Raises TableError where the
+    strategy's answer does not fit its features.
     """
     symbols = sorted(symbols)
-    features = make_features(news, prices, sentiment, bars, symbols, rules=news_rules)
+    features = make_features(
+        news, prices, sentiment, bars, symbols, rules=news_rules, funding=funding, open_interest=open_interest
+    )
     if since is not None:
         features = features[features["open_time"] >= since].reset_index(drop=True)
     signals = make_signals(features, strategy=strategy, parameters=parameters)
@@ -149,8 +158,13 @@ def make_features(
     symbols: Sequence[str],
     *,
     rules: NewsRules,
+    funding: pd.DataFrame | None = None,
+    open_interest: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """The features table of every symbol and bar: price features and aggregated sentiment as known at the decision."""
+    """The features table of every symbol and bar: price features and aggregated sentiment as known at the decision.
+
+    With FUNDING and OPEN_INTEREST their features too, NaN past the maximum age of prices; without, no such column.
+    """
     features = make_price_features(prices, bars, symbols, max_age=rules.price_max_age)
     texts = aggregate_sentiment(
         news,
@@ -162,7 +176,14 @@ def make_features(
         min_relevance=rules.min_relevance,
         source_weights=rules.source_weights,
     )
-    return FEATURES.check(features.assign(**{name: texts[name] for name in SENTIMENT_FEATURES}))
+    more = [texts[list(SENTIMENT_FEATURES)]]
+    if funding is not None:
+        rates = make_funding_features(funding, bars, symbols, max_age=rules.price_max_age)
+        more.append(rates[list(FUNDING_LOOKBACK)])
+    if open_interest is not None:
+        changes = make_open_interest_features(open_interest, bars, symbols, max_age=rules.price_max_age)
+        more.append(changes[list(OPEN_INTEREST_LOOKBACK)])
+    return FEATURES.check(pd.concat([features, *more], axis=1))
 
 
 def make_signals(features: pd.DataFrame, *, strategy: Strategy, parameters: pd.DataFrame) -> pd.DataFrame:

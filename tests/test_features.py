@@ -8,14 +8,18 @@ from hypothesis import strategies as st
 
 from finsignal.errors import ConfigError, TableError
 from finsignal.features import (
+    FUNDING_LOOKBACK,
     LOOKBACK,
+    OPEN_INTEREST_LOOKBACK,
     SENTIMENT_FEATURES,
     aggregate_sentiment,
+    make_funding_features,
+    make_open_interest_features,
     make_price_features,
     sentiment_lookback,
     texts_behind,
 )
-from finsignal.tables import BARS, FEATURES, INSTANT, NEWS, PRICES, SENTIMENT
+from finsignal.tables import BARS, FEATURES, FUNDING, INSTANT, NEWS, OPEN_INTEREST, PRICES, SENTIMENT
 
 HOUR, MINUTE = pd.Timedelta(hours=1), pd.Timedelta(minutes=1)
 START = pd.Timestamp("2024-03-04", tz="UTC")
@@ -285,6 +289,121 @@ def test_a_row_known_before_the_grid_began_has_no_age_and_does_not_count() -> No
     out = make_price_features(prices, late, ["A"], max_age=50)
     assert np.isnan(of(out, "ret_1")[0])
     assert not np.isnan(of(out, "ret_1")[1:]).any()
+
+
+# --- funding and open interest ---------------------------------------------------------------------------------------
+
+
+def make_rates(rates: dict[str, list[float]]) -> pd.DataFrame:
+    """One settlement every eight hours from START."""
+    parts = [
+        pd.DataFrame({"symbol": s, "time": pd.date_range(START, periods=len(r), freq="8h"), "rate": r})
+        for s, r in rates.items()
+    ]
+    return FUNDING.to_table(pd.concat(parts))
+
+
+def make_contracts(contracts: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Open interest at each hour from START."""
+    parts = [
+        pd.DataFrame({"symbol": s, "time": pd.date_range(START, periods=len(c), freq="1h"), "contracts": c})
+        for s, c in contracts.items()
+    ]
+    return OPEN_INTEREST.to_table(pd.concat(parts).astype({"contracts": "float64"}))
+
+
+# The table, its column of numbers, what makes features of it, their lookback, and random rows of A and B.
+MORE = {
+    "funding": (
+        FUNDING,
+        "rate",
+        make_funding_features,
+        FUNDING_LOOKBACK,
+        make_rates({s: np.random.default_rng(n).normal(0, 1e-4, 12).tolist() for n, s in enumerate("AB")}),
+    ),
+    "open interest": (
+        OPEN_INTEREST,
+        "contracts",
+        make_open_interest_features,
+        OPEN_INTEREST_LOOKBACK,
+        make_contracts({s: random_close(n, 90) for n, s in enumerate("AB")}),
+    ),
+}
+
+
+def test_funding_by_hand() -> None:
+    # Settled at 00:00, 08:00, 16:00 and 24:00. At 07:59, for the bar of 08:00, the rate of 08:00 is not known; at 08:59
+    # it is. The sum of three is known from 16:59 on: 1 + 2 - 4 = -1, then 2 - 4 + 8 = 6.
+    out = make_funding_features(make_rates({"A": [1.0, 2.0, -4.0, 8.0]}), make_grid(27), ["A"], max_age=8)
+    rate, total = of(out, "funding_rate"), of(out, "funding_3")
+    np.testing.assert_array_equal(rate, [np.nan, *[1.0] * 8, *[2.0] * 8, *[-4.0] * 8, 8.0, 8.0])
+    np.testing.assert_array_equal(total, [*[np.nan] * 17, *[-1.0] * 8, 6.0, 6.0])
+
+
+def test_open_interest_by_hand() -> None:
+    contracts = np.array([200.0, 0.0, *[50.0] * 22, 300.0, 70.0])  # hours 0 to 25
+    out = make_open_interest_features(make_contracts({"A": contracts}), make_grid(27), ["A"], max_age=5)
+    # Hour 24 over hour 0, known at 24:59 for the bar of 25:00: 300 / 200 - 1. A day before hour 25 there was none.
+    np.testing.assert_array_equal(of(out, "oi_change_24"), [*[np.nan] * 25, 0.5, np.nan])
+
+
+@pytest.mark.parametrize("kind", MORE)
+def test_what_is_older_than_max_age_is_not_known(kind: str) -> None:
+    _, _, make, lookback, rows = MORE[kind]
+    name = next(iter(lookback))
+    last = rows["time"].max()
+    grid = make_grid(120)
+    out = of(make(rows, grid, ["A"], max_age=3), name)
+    first = int((grid["time"] >= last).to_numpy().argmax())
+    assert np.isnan(out[first : first + 4]).tolist() == [False] * 4
+    assert np.isnan(out[first + 4 :]).all()
+
+
+@pytest.mark.parametrize("kind", MORE)
+@pytest.mark.parametrize("hour", [0, 23, 41, 60])
+def test_funding_and_open_interest_do_not_see_the_future(kind: str, hour: int) -> None:
+    _, column, make, _, rows = MORE[kind]
+
+    def other(table: pd.DataFrame, where: pd.Series) -> pd.DataFrame:
+        return table.assign(**{column: table[column].where(~where, 7.0)})
+
+    def function(table: pd.DataFrame) -> pd.DataFrame:
+        return make(table, make_grid(95), ["A", "B"], max_age=9)
+
+    assert truncated_equals(function, rows, other, START + hour * HOUR)
+
+
+@pytest.mark.parametrize("kind", MORE)
+def test_symbols_do_not_touch_in_funding_and_open_interest(kind: str) -> None:
+    _, _, make, _, rows = MORE[kind]
+    together = make(rows, make_grid(95), ["C", "B", "A"], max_age=9)
+    for symbol in ("A", "B"):
+        alone = make(rows[rows["symbol"] == symbol].reset_index(drop=True), make_grid(95), [symbol], max_age=9)
+        assert alone.equals(together[together["symbol"] == symbol].reset_index(drop=True))
+        assert alone.iloc[:, 3:].notna().any(axis=None)
+    assert together.loc[together["symbol"] == "C"].iloc[:, 3:].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(k, name) for k in MORE for name in MORE[k][3]])
+def test_funding_and_open_interest_need_their_lookback_and_no_row_more(kind: str, name: str) -> None:
+    table, _, make, lookback, rows = MORE[kind]
+    ours = rows[rows["symbol"] == "A"]
+    late = make_grid(95).tail(12).reset_index(drop=True)
+    full = of(make(rows, make_grid(95), ["A"], max_age=9), name)[90]
+    enough = table.to_table(ours.tail(lookback[name]))
+    assert of(make(enough, late, ["A"], max_age=9), name)[7] == full
+    few = table.to_table(ours.tail(lookback[name] - 1))
+    assert np.isnan(of(make(few, late, ["A"], max_age=9), name)[7])
+
+
+@pytest.mark.parametrize("kind", MORE)
+def test_no_rows_of_funding_or_open_interest_is_not_known(kind: str) -> None:
+    table, _, make, lookback, _ = MORE[kind]
+    out = make(table.empty(), make_grid(3), ["A"], max_age=9)
+    assert list(out.columns[3:]) == list(lookback)
+    assert out.iloc[:, 3:].isna().all(axis=None)
+    with pytest.raises(ConfigError, match="max_age"):
+        make(table.empty(), make_grid(3), ["A"], max_age=-1)
 
 
 # --- sentiment: values -----------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from reference import NONE, make_prices
 from finsignal.backtest import Costs, run_backtest
 from finsignal.clock import make_bars
 from finsignal.errors import ConfigError, TableError
-from finsignal.features import LOOKBACK
+from finsignal.features import FUNDING_LOOKBACK, LOOKBACK, OPEN_INTEREST_LOOKBACK
 from finsignal.signals import (
     TOLD,
     Decided,
@@ -28,7 +28,18 @@ from finsignal.signals import (
     to_signal,
     to_weights,
 )
-from finsignal.tables import FEATURES, INSTANT, NEWS, PARAMETERS, PRICES, SENTIMENT, SIGNALS, WEIGHTS
+from finsignal.tables import (
+    FEATURES,
+    FUNDING,
+    INSTANT,
+    NEWS,
+    OPEN_INTEREST,
+    PARAMETERS,
+    PRICES,
+    SENTIMENT,
+    SIGNALS,
+    WEIGHTS,
+)
 
 MINUTE, HOUR = pd.Timedelta(minutes=1), pd.Timedelta(hours=1)
 START = pd.Timestamp("2024-03-04", tz="UTC")
@@ -549,7 +560,14 @@ def make_world(seed: int, count: int = 70, symbols: str = "ABC", holes: float = 
     )  # fmt: skip
     sentiment = texts.drop(columns="story").assign(model="fake")
     sentiment[["p_negative", "p_neutral", "p_positive"]] = probabilities
+    steps = pd.MultiIndex.from_product([list(symbols), bars["open_time"]], names=["symbol", "time"]).to_frame(
+        index=False
+    )
+    steps = steps.astype({"symbol": "str"})
+    rates = steps.iloc[::8].assign(rate=rng.normal(0, 1e-4, len(steps.iloc[::8])))
     return {
+        "funding": FUNDING.to_table(rates),
+        "open_interest": OPEN_INTEREST.to_table(steps.assign(contracts=rng.uniform(50, 100, len(steps)))),
         "news": NEWS.to_table(news),
         "prices": prices,
         "sentiment": SENTIMENT.to_table(sentiment),
@@ -581,7 +599,7 @@ STRICT = Limits(stale_prices=1, silent_news=2)
 def go(
     world: dict, state: pd.DataFrame | None = None, *, strategy=honest, rules=RULES, since=None, limits=NO_LIMITS
 ) -> Decided:
-    tables = {k: world[k] for k in ("news", "prices", "sentiment")}
+    tables = {k: world[k] for k in ("news", "prices", "sentiment", "funding", "open_interest")}
     rest = {k: world[k] for k in ("bars", "symbols", "parameters")}
     state = make_flat_state(world["symbols"]) if state is None else state
     return decide(
@@ -593,7 +611,7 @@ def go(
 def cut(world: dict, at: pd.Timestamp) -> dict:
     """The world without what was not known at `at`."""
     out = dict(world)
-    for name in ("news", "prices", "sentiment", "parameters"):
+    for name in ("news", "prices", "sentiment", "parameters", "funding", "open_interest"):
         out[name] = world[name][world[name]["time"] <= at].reset_index(drop=True)
     return out
 
@@ -605,6 +623,9 @@ def scramble(world: dict, at: pd.Timestamp) -> dict:
         later = noise[name][noise[name]["time"] > at]
         later = later.assign(article_id="n" + later["article_id"])
         out[name] = table.to_table(pd.concat([world[name][world[name]["time"] <= at], later]))
+    for name, column in (("funding", "rate"), ("open_interest", "contracts")):
+        later = world[name]["time"] > at
+        out[name] = world[name].assign(**{column: world[name][column].where(~later, 7.0)})
     later = world["prices"]["time"] > at
     out["prices"] = world["prices"].copy()
     out["prices"].loc[later, ["open", "high", "low", "close"]] *= 1.7
@@ -636,6 +657,18 @@ def test_the_check_of_the_past_catches_a_strategy_that_takes_a_mean_over_all_row
     world = make_world(1)
     with pytest.raises(AssertionError, match="signals"):
         check_past(world, world["bars"]["time"][50], strategy=cheat)
+
+
+def test_funding_and_open_interest_add_their_features_and_change_nothing_else():
+    world = make_world(6)
+    both, neither = go(world), go({**world, "funding": None, "open_interest": None})
+    added = [*FUNDING_LOOKBACK, *OPEN_INTEREST_LOOKBACK]
+    assert both.features.columns[-3:].tolist() == added
+    assert both.features[added].notna().any().all()
+    pd.testing.assert_frame_equal(both.features.drop(columns=added), neither.features, check_exact=True)
+    pd.testing.assert_frame_equal(both.weights, neither.weights, check_exact=True)
+    assert "oi_change_24" not in go({**world, "open_interest": None}).features
+    assert "funding_3" not in go({**world, "funding": None}).features
 
 
 @FEW
@@ -700,9 +733,13 @@ def test_a_bar_decided_alone_needs_its_lookback_and_nothing_older(seed, limits, 
         old = recent["bars"]["time"][0]
         for name in ("news", "sentiment"):
             recent[name] = recent[name][recent[name]["time"] > old].reset_index(drop=True)
-        prices = recent["prices"]
-        before = prices[prices["time"] <= old].groupby("symbol").tail(max(LOOKBACK.values()))
-        recent["prices"] = PRICES.to_table(pd.concat([before, prices[prices["time"] > old]]))
+        for name, table, rows_needed in (
+            ("prices", PRICES, LOOKBACK),
+            ("funding", FUNDING, FUNDING_LOOKBACK),
+            ("open_interest", OPEN_INTEREST, OPEN_INTEREST_LOOKBACK),
+        ):
+            past_rows = recent[name][recent[name]["time"] <= old].groupby("symbol").tail(max(rows_needed.values()))
+            recent[name] = table.to_table(pd.concat([past_rows, recent[name][recent[name]["time"] > old]]))
         alone = go(recent, since=world["bars"]["open_time"][k], limits=limits)
         for name in ("features", "signals"):
             table = getattr(whole, name)
