@@ -12,6 +12,15 @@ from pathlib import Path
 from finsignal.errors import SourceError
 
 
+def sync(path: Path) -> None:
+    """Has a file or folder on the disk when it returns; for a folder that is which names stand in it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A path to write to, which becomes `path` when the block ends well; a failure leaves an older file as it was.
@@ -30,7 +39,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield work
         work.chmod(0o644)
         try:
+            sync(work)
             work.replace(path)
+            sync(path.parent)
         except OSError as err:  # such as a folder of that name
             raise SourceError(f"{path}: cannot be written ({err.strerror}). Choose another --out.") from err
     finally:

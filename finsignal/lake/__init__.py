@@ -1,0 +1,20 @@
+"""An append-only store of prices, articles, links and scores, which can say what was known at any past instant."""
+
+from finsignal.lake.appending import append
+from finsignal.lake.contracts import FETCHES, KEPT, SCORES
+from finsignal.lake.knowing import as_of, read_articles, read_links, read_scores, to_digest
+from finsignal.lake.store import Lake, open_lake
+
+__all__ = [
+    "FETCHES",
+    "KEPT",
+    "SCORES",
+    "Lake",
+    "append",
+    "as_of",
+    "open_lake",
+    "read_articles",
+    "read_links",
+    "read_scores",
+    "to_digest",
+]

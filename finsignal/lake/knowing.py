@@ -1,0 +1,120 @@
+"""What was known: tables of the lake as of an instant, and links and scores by their keys."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from finsignal.clock import to_instant
+from finsignal.errors import ConfigError
+from finsignal.lake.adjusting import to_basis
+from finsignal.lake.contracts import Kept, to_kept
+from finsignal.lake.reading import Wanted, newest, read_rows, take, to_codes, to_frame, to_root
+from finsignal.lake.store import Lake
+
+
+def as_of(
+    lake: Lake,
+    table: str,
+    t: pd.Timestamp,
+    *,
+    recorded_by: pd.Timestamp,
+    market: str = "",
+    bar: str = "",
+    symbols: Sequence[str] | None = None,
+    since: pd.Timestamp | None = None,
+) -> pd.DataFrame:
+    """The contract's table as it was known at `t` (`time` <= t), from what the lake had recorded by `recorded_by`.
+
+    Of each key the newest version recorded by then, sorted by key. `since` keeps the rows with time > since, `symbols`
+    those of these symbols. Research fixes recorded_by and varies t; proof of a job's past takes recorded_by = t. Prices
+    are on the basis of `t`: those fetched before a split that came into force by `t` are divided by it, those fetched
+    after one that had not yet are multiplied back, among the splits recorded by `recorded_by`; volumes inversely.
+    Optional columns of prices are there where a row has them. `fetches` are those recorded by `t`.
+
+    Raises ConfigError for a table, market or bar length that cannot be meant, or an instant without zone; SourceError
+    for a part that cannot be read. No rows means that the lake has none.
+    """
+    kept = to_kept(table)
+    if "time" not in kept.contract.columns and table != "fetches":
+        raise ConfigError(f"lake: {table} have no time of their own; use read_{table}.")
+    if symbols is not None and "symbol" not in kept.contract.columns:
+        raise ConfigError(f"lake: {table} have no symbol; link them first (read_links).")
+    root = to_root(lake, table, kept, market=market, bar=bar)
+    until = to_instant(t, where="lake: t", tz=None)
+    by = to_instant(recorded_by, where="lake: recorded_by", tz=None)
+    after = None if since is None else to_instant(since, where="lake: since", tz=None)
+    if table == "fetches":
+        by = min(by, until)
+    among = None if symbols is None else ("symbol", list(symbols))
+    rows = read_rows(root, kept, Wanted(after, until, by, among), bar=bar)
+    if table == "fetches" and after is not None:
+        rows = rows.filter(pc.field("recorded") > pa.scalar(after))
+    if kept.first_wins:
+        return to_frame(take(rows, pc.sort_indices(rows[kept.contract.key[0]]).to_numpy()), kept)
+    positions, codes = newest(rows, kept.contract.key)
+    rows = take(rows, positions)
+    frame = to_frame(rows, kept)
+    if table == "prices" and len(frame):
+        # After the prices: whoever writes appends a split before the prices that it concerns.
+        splits = read_splits_by(lake, market=market, recorded_by=by, symbols=symbols)
+        frame = to_basis(frame, codes, to_codes(rows["recorded"]), splits, until)
+    return frame
+
+
+def read_splits_by(
+    lake: Lake, *, market: str, recorded_by: pd.Timestamp, symbols: Sequence[str] | None
+) -> pd.DataFrame:
+    """The splits of a market that the lake had recorded by then, past and announced, as ACTIONS."""
+    kept = to_kept("actions")
+    among = None if symbols is None else ("symbol", list(symbols))
+    found = read_rows(
+        to_root(lake, "actions", kept, market=market, bar=""), kept, Wanted(None, None, recorded_by, among)
+    )
+    actions = to_frame(take(found, newest(found, kept.contract.key)[0]), kept)
+    return actions[actions["kind"] == "split"]
+
+
+def read_links(
+    lake: Lake, articles: pd.DataFrame | Sequence[str] | None = None, *, recorded_by: pd.Timestamp
+) -> pd.DataFrame:
+    """LINKS of these articles (a table with article_id, or ids; None: of all), the newest recorded by then of each."""
+    ids = None if articles is None else articles["article_id"] if isinstance(articles, pd.DataFrame) else articles
+    by = to_instant(recorded_by, where="lake: recorded_by", tz=None)
+    return _look_up(lake, "links", Wanted(recorded_by=by, among=None if ids is None else ("article_id", list(ids))))
+
+
+def read_scores(lake: Lake, inputs: Sequence[str], *, model: str) -> pd.DataFrame:
+    """SCORES of this model for those of the inputs (digests, see `to_digest`) that it was asked for before."""
+    found = _look_up(lake, "scores", Wanted(among=("input", list(inputs))))
+    return found[found["model"] == model].reset_index(drop=True)
+
+
+def read_articles(lake: Lake, ids: Sequence[str], *, recorded_by: pd.Timestamp) -> pd.DataFrame:
+    """ARTICLES with these ids and their edits ('<id>#<digest>'), whenever they became known, recorded by then."""
+    kept = to_kept("articles")
+    by = to_instant(recorded_by, where="lake: recorded_by", tz=None)
+    root = to_root(lake, "articles", kept, market="", bar="")
+    known = read_rows(root, kept, Wanted(recorded_by=by), columns=["article_id"])["article_id"]
+    asked = pa.array(list(ids), pa.large_string())
+    edited = pc.replace_substring_regex(known, pattern="#[^#]*$", replacement="")
+    meant = known.filter(pc.or_(pc.is_in(known, asked), pc.is_in(edited, asked)))
+    if not len(meant):
+        return kept.contract.empty()
+    rows = read_rows(root, kept, Wanted(recorded_by=by, among=("article_id", meant.to_pylist())))
+    return to_frame(take(rows, pc.sort_indices(rows["article_id"]).to_numpy()), kept)
+
+
+def _look_up(lake: Lake, table: str, wanted: Wanted) -> pd.DataFrame:
+    kept: Kept = to_kept(table)
+    rows = read_rows(to_root(lake, table, kept, market="", bar=""), kept, wanted)
+    return to_frame(take(rows, newest(rows, kept.contract.key)[0]), kept)
+
+
+def to_digest(text: str) -> str:
+    """The first 32 hex digits of the SHA-256 of a model input, under which its score is kept."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
