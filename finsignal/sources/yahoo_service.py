@@ -1,0 +1,220 @@
+"""How yfinance is made to ask Yahoo: every answer is checked before yfinance can make an empty table of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from finsignal.errors import SourceError
+from finsignal.sources.service import PassingFaultError, check_status
+
+CHART, SEARCH = "/v8/finance/chart/", "/v1/finance/search"
+COLUMNS = ("open", "high", "low", "close", "volume")
+TIMEOUT = 20.0  # seconds for one request
+_META = ("symbol", "currency", "instrumentType", "exchangeTimezoneName", "dataGranularity")
+_SAME_LENGTH = {"60m": "1h"}
+
+
+class RefusedError(Exception):
+    """An answer that another try would not mend.
+
+    `kind` is "symbol" (not known), "window" (out of reach), "nothing" (no rows in it), "schema" (not the shape it had)
+    or "refused".
+    """
+
+    def __init__(self, reason: str, *, kind: str = "refused") -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+def make_session(base_url: str | None = None) -> Any:
+    """A session of curl_cffi for yfinance; every request goes to `base_url` instead of Yahoo where one is given.
+
+    Path and query are kept. A request to the chart or search service raises PassingFaultError where another try may
+    mend it (429, 500, a cut connection, a cut answer) and RefusedError where none would; its `answer` is the latest
+    that passed.
+    """
+    from curl_cffi import requests
+
+    base = None if base_url is None else urlsplit(base_url)
+
+    class YahooSession(requests.Session):
+        answer: dict[str, Any]
+        denied = False
+
+        def request(self, method: Any, url: str, **options: Any) -> Any:
+            parts = urlsplit(url)
+            if base is not None:
+                url = urlunsplit((base.scheme, base.netloc, base.path.rstrip("/") + parts.path, parts.query, ""))
+                options["allow_redirects"] = False
+            options["timeout"] = TIMEOUT
+            if not parts.path.startswith((CHART, SEARCH)):
+                return super().request(method, url, **options)  # cookies, without which the services answer as well
+            try:
+                response = super().request(method, url, **options)
+            except requests.exceptions.Timeout as err:
+                raise PassingFaultError(f"no answer in {TIMEOUT:g} s") from err
+            except requests.exceptions.RequestException as err:
+                raise PassingFaultError(f"connection failed ({type(err).__name__})") from err
+            if response.status_code in (401, 403) and not self.denied:
+                self.denied = True
+                return response  # yfinance asks once more, with another cookie
+            self.denied = False
+            interval = dict(options.get("params") or {}).get("interval")
+            self.answer = _read_answer(parts.path, response.status_code, response.headers, response.content, interval)
+            return response
+
+    # impersonate: Yahoo answers browsers, and little else
+    return YahooSession(impersonate="chrome", trust_env=base is None)
+
+
+@contextmanager
+def asking(cache: Path) -> Iterator[Any]:
+    """yfinance, set for the time of the block to raise on errors, to log nothing, and to keep its files in `cache`."""
+    with warnings.catch_warnings():  # it uses what pandas 4 drops, and asks to have that told on every terminal
+        import yfinance
+
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"yfinance\b")
+        with _set_up(yfinance, cache):
+            yield yfinance
+
+
+@contextmanager
+def _set_up(yfinance: Any, cache: Path) -> Iterator[None]:
+    from yfinance.cache import _CookieDBManager, _ISINDBManager, _TzDBManager
+    from yfinance.data import YfData
+
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise SourceError(f"yahoo: the folder {cache} for yfinance's files cannot be made ({err.strerror}).") from err
+    if Path(_TzDBManager.get_location()) != cache:
+        yfinance.set_tz_cache_location(str(cache))
+        _forget_open_caches()
+    if not all(Path(m.get_location()) == cache for m in (_TzDBManager, _CookieDBManager, _ISINDBManager)):
+        raise SourceError(f"yahoo: yfinance does not keep its files in {cache}; install a version that does.")
+    debug, logger = yfinance.config.debug, logging.getLogger("yfinance")
+    hidden, level = debug.hide_exceptions, logger.level
+    debug.hide_exceptions = False  # else yfinance answers an error with an empty frame
+    logger.setLevel(logging.CRITICAL + 1)
+    YfData.cache_get.cache_clear()  # it keeps answers of past windows, and history changes under it
+    try:
+        yield
+    finally:
+        debug.hide_exceptions = hidden
+        logger.setLevel(level)
+
+
+def _forget_open_caches() -> None:
+    """Without this yfinance goes on writing to the folder that it opened first in this process."""
+    from yfinance import cache
+
+    cache._TzCacheManager._tz_cache = None
+    cache._CookieCacheManager._Cookie_cache = None
+    cache._ISINCacheManager._isin_cache = None
+
+
+def _read_answer(
+    path: str, status: int, headers: Mapping[str, str], content: bytes, interval: str | None
+) -> dict[str, Any]:
+    """The answer of the chart or search service, which holds what yfinance reads of it. Raises as `make_session`."""
+    check_status(status, headers)
+    try:
+        answer = json.loads(content)
+    except (ValueError, RecursionError) as err:
+        if status >= 300:
+            raise RefusedError(f"refused ({status})") from err
+        raise PassingFaultError("an answer that is cut short or is no JSON") from err
+    if not isinstance(answer, dict):
+        raise RefusedError("the answer is no JSON object", kind="schema")
+    error = next((part["error"] for part in answer.values() if isinstance(part, dict) and part.get("error")), None)
+    if error is not None or status >= 300:
+        raise _to_refusal(status, error)
+    if path.startswith(CHART):
+        _check_chart(answer, interval)
+    elif not isinstance(answer.get("news"), list):
+        raise RefusedError(f"the answer has no list 'news', only {list(answer)}", kind="schema")
+    return answer
+
+
+def _to_refusal(status: int, error: Any) -> RefusedError:
+    said = error if isinstance(error, dict) else {}
+    words = str(said.get("description") or said.get("code") or error or "no reason given")[:200]
+    if "doesn't exist for startDate" in words:
+        kind = "nothing"
+    elif "must be within the last" in words or "not available for startTime" in words:
+        kind = "window"
+    else:
+        kind = "symbol" if status == 404 or said.get("code") == "Not Found" else "refused"
+    return RefusedError(f"refused ({status}: {words})", kind=kind)
+
+
+def _check_chart(answer: dict[str, Any], interval: str | None) -> None:
+    """Nothing where the answer has the shape of a chart, rows or none. Raises RefusedError naming what it lacks."""
+    result = (answer.get("chart") or {}).get("result")
+    if not isinstance(result, list) or not result or not isinstance(result[0], dict):
+        raise RefusedError("the answer has no chart.result", kind="schema")
+    meta = result[0].get("meta") or {}
+    for name in _META:
+        if name not in meta:
+            raise RefusedError(f"the answer has no meta.{name}", kind="schema")
+    given = meta["dataGranularity"]
+    if interval is not None and _SAME_LENGTH.get(given, given) != _SAME_LENGTH.get(interval, interval):
+        raise RefusedError(f"asked for bars of {interval}, the answer has bars of {given}", kind="schema")
+    stamps = result[0].get("timestamp") or []
+    indicators = result[0].get("indicators") or {}
+    quotes = indicators.get("quote")
+    if not isinstance(quotes, list) or not quotes or not isinstance(quotes[0], dict):
+        raise RefusedError("the answer has no indicators.quote", kind="schema")
+    if not stamps:
+        if any(quotes[0].values()):
+            raise RefusedError("the answer has prices and no column 'timestamp'", kind="schema")
+        return
+    adjusted = (indicators.get("adjclose") or [{}])[0]
+    columns = {"timestamp": stamps, **quotes[0], **({"adjclose": adjusted.get("adjclose")} if adjusted else {})}
+    for name in ("timestamp", *COLUMNS, *(["adjclose"] if adjusted else [])):
+        _check_column(name, columns, len(stamps))
+    prices = [quotes[0][name] for name in COLUMNS[:4]]
+    empty = [all(value is None for value in values) for values in prices]
+    if any(empty) and not all(empty):
+        raise RefusedError(f"column {COLUMNS[empty.index(True)]!r} holds no value, others do", kind="schema")
+    if any(not isinstance(stamp, int) for stamp in stamps):
+        raise RefusedError("column 'timestamp' holds what is no whole number of seconds", kind="schema")
+    if given not in ("1d", "1wk", "1mo") and not meta.get("tradingPeriods"):
+        raise RefusedError("the answer has no meta.tradingPeriods", kind="schema")
+    _check_events(result[0].get("events") or {})
+
+
+def _check_column(name: str, columns: Mapping[str, Any], length: int) -> None:
+    values = columns.get(name)
+    if not isinstance(values, list):
+        raise RefusedError(f"no column {name!r}; columns are {list(columns)}", kind="schema")
+    if len(values) != length:
+        raise RefusedError(f"column {name!r} has {len(values)} values for {length} stamps", kind="schema")
+    if not all(value is None or isinstance(value, int | float) for value in values):
+        raise RefusedError(f"column {name!r} holds what is no number", kind="schema")
+
+
+def _check_events(events: Mapping[str, Any]) -> None:
+    wanted = {"dividends": ("date", "amount"), "splits": ("date", "numerator", "denominator")}
+    for kind, names in wanted.items():
+        for event in (events.get(kind) or {}).values():
+            for name in names:
+                if not isinstance(event, dict) or not isinstance(event.get(name), int | float):
+                    raise RefusedError(f"one of its {kind} has no {name!r}", kind="schema")
+
+
+def to_error(err: RefusedError, subject: str) -> SourceError:
+    """What to tell the user of a refusal; `subject` is such as "AAPL 1h from 2023-01-01"."""
+    said = {
+        "symbol": f"symbol not known, {err}, for {subject}. Check how Yahoo writes it.",
+        "window": f"window out of reach, {err}, for {subject}. Start later.",
+        "schema": f"the answer has changed its shape: {err}, for {subject}. A newer yfinance may know it.",
+    }
+    return SourceError(f"yahoo: {said.get(err.kind, f'{err} for {subject}.')} Nothing was written.")
