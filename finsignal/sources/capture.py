@@ -35,6 +35,7 @@ ITEMS = Table(
 MARKET = "*"  # the symbol of a link that is about the market as a whole
 OLDEST = pd.Timestamp("1990-01-01T00:00Z")  # an earlier stamp is a fault of the feed: 0 seconds since 1970, year 1
 TEXT_LIMIT = 1_000_000  # characters of title and text
+LONGEST_ID = 500  # characters
 MIDNIGHT_ROWS = 20  # from so many stamps on, their share at midnight says something
 _VERSION = re.compile(r"#[0-9a-f]{16}$")
 
@@ -56,7 +57,7 @@ def to_items(rows: Iterable[Mapping[str, Any]], *, feed: str) -> pd.DataFrame:
     texts = {key: [str(row.get(key) or "").strip() for row in given] for key in ("id", "url", "source")}
     words = {key: [str(row.get(key) or "") for row in given] for key in ("title", "text")}
     own = [
-        identifier or url or to_digest(f"{title}\x1f{text}")
+        _to_own(identifier or url, f"{title}\x1f{text}")
         for identifier, url, title, text in zip(texts["id"], texts["url"], words["title"], words["text"], strict=True)
     ]
     symbols = [tuple(str(symbol).strip() for symbol in row.get("symbols") or ()) for row in given]
@@ -205,6 +206,13 @@ def _positions(rows: pd.Index, links: pd.DataFrame) -> np.ndarray:
     return at
 
 
+def _to_own(identifier: str, words: str) -> str:
+    # one that fills a page, or holds line breaks, would be told in errors and logs
+    return (
+        identifier if 0 < len(identifier) <= LONGEST_ID and identifier.isprintable() else to_digest(identifier or words)
+    )
+
+
 def find_known(articles: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     """Those of `articles` that are versions of the items: `known` of `to_articles`, out of a larger table."""
     ids = set(items["id"])
@@ -238,7 +246,7 @@ def _usable(items: pd.DataFrame, *, now: pd.Timestamp, polled: pd.Timestamp | No
     """The items that can become articles, in plain words, and the counts of the others."""
     frame = items.set_axis(range(1, len(items) + 1), axis=0)
     frame["file"] = [identifier.partition(":")[0] for identifier in frame["id"].tolist()]
-    counts = Counts(read=len(frame), kept=len(frame))
+    counts = Counts(read=len(frame), kept=len(frame), notes=tuple(items.attrs.get("notes", ())))
     too_long = frame["title"].str.len() + frame["text"].str.len() > TEXT_LIMIT
     frame, counts = counts.drop(frame, too_long, f"more than {TEXT_LIMIT} characters")
     for column in ("title", "text"):
