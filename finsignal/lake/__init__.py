@@ -2,6 +2,7 @@
 
 from finsignal.lake.appending import append
 from finsignal.lake.contracts import FETCHES, KEPT, SCORES
+from finsignal.lake.coverage import make_lake_status
 from finsignal.lake.knowing import as_of, read_articles, read_links, read_scores, to_digest
 from finsignal.lake.store import Lake, open_lake
 
@@ -12,6 +13,7 @@ __all__ = [
     "Lake",
     "append",
     "as_of",
+    "make_lake_status",
     "open_lake",
     "read_articles",
     "read_links",
