@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
 import pandas as pd
-
 from replay_server import Answer
 
 Row = Mapping[str, str]  # id, title, text, url, published and updated; all but the title may be missing

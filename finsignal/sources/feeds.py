@@ -97,8 +97,9 @@ def _check_url(url: str, *, where: str) -> None:
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        # urllib itself would follow to ftp
+        # urllib itself would follow to ftp, and tell the address in its error
         if urlsplit(newurl).scheme not in ("http", "https"):
+            fp.close()
             raise SourceError("was sent on to an address that is not of http or https; look at its url.")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -150,7 +151,7 @@ def _chunks(answer: Any, *, timeout: float) -> Iterator[bytes]:
 
 
 def _unpacked(chunks: Iterator[bytes], coding: str) -> Iterator[bytes]:
-    """The chunks decompressed, never more than a chunk at a time: a kilobyte can unpack to a megabyte."""
+    """The chunks decompressed, never more than a chunk at a time: a thousandth can stand for the whole."""
     if coding.strip().lower() in ("", "identity"):
         yield from chunks
         return
