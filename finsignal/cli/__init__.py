@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from finsignal.cli import study, texts
+from finsignal.cli import job, study, texts
 from finsignal.errors import FinsignalError
 
 GROUPS = {
@@ -71,6 +71,6 @@ def make_parser() -> argparse.ArgumentParser:
         sub.set_defaults(verb=run)
         return sub
 
-    for module in (study, texts):
+    for module in (study, texts, job):
         module.add_verbs(verb)
     return parser

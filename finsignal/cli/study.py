@@ -1,4 +1,4 @@
-"""Verbs that carry out a run file on files: demo, backtest, signal."""
+"""Verbs that carry out a run file: demo, backtest, verify-run, signal."""
 
 from __future__ import annotations
 
@@ -37,6 +37,15 @@ def add_verbs(verb: AddVerb) -> None:
     )
     add_inputs(sub)
     sub.add_argument("--out", type=Path, help="run folder (default runs/NAME of the run file)")
+
+    sub = verb(
+        "verify-run",
+        repeat_run,
+        "repeat the run of a run folder and compare it bit by bit, or name what changed since",
+        "finsignal verify-run runs/apple",
+    )
+    sub.add_argument("folder", type=Path, metavar="FOLDER", help="a run folder that backtest or demo wrote")
+    sub.add_argument("--anyway", action="store_true", help="repeat and compare although something changed")
 
     sub = verb(
         "signal",
@@ -91,16 +100,14 @@ def judge_run(options: argparse.Namespace) -> None:
 
     require("vectorbt", extra="backtest", work="a backtest")  # before anything is read or scored
     from finsignal.report.terminal import to_text
-    from finsignal.study import RUN_FOLDER_MARK, read_inputs, run_study, write_study
+    from finsignal.study import RUN_FOLDER_MARK, Request, run_request, write_study
     from finsignal.writing import check_replaceable
 
     run = read_options(options)
     folder = options.out or Path("runs") / run.name
     check_replaceable(folder, mark=RUN_FOLDER_MARK)
-    inputs = read_inputs(run, now=shared.read_clock())
-    sentiments, notes = read_scores(options, run, inputs.news)
-    by_model, models = make_scores(options, inputs.news)
-    study = run_study(run, inputs, {**sentiments, **by_model}, models=models, notes=notes)
+    request = Request(run, now=shared.read_clock(), model=options.model, sentiment=options.sentiment)
+    study = run_request(request, progress=True)
     write_study(study, folder)
     if options.json:
         print_json({**study.summary, "folder": str(folder), "report": str(folder / "report.html")})
@@ -162,24 +169,29 @@ def read_options(options: argparse.Namespace) -> Any:
 
 def read_scores(options: argparse.Namespace, run: Any, news: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """The sentiment table of --sentiment by its name, and what its reader notes; nothing where it is not given."""
-    from finsignal.sources.files import read_sentiment
+    from finsignal.study.request import read_given_scores
 
-    if options.sentiment is None:
-        return {}, []
-    if run.sentiment is None:
-        raise ConfigError(
-            f"{run.path}: --sentiment needs to know the file's columns. Write a [sentiment] section, or pass "
-            "--map by=text --map time=COLUMN --map text=COLUMN --map label=COLUMN."
-        )
-    table, counts = read_sentiment(options.sentiment, run.sentiment, news, limit=run.row_limit)
-    dropped = [f"{options.sentiment.name}: {n} rows dropped: {reason}." for reason, n in counts.dropped.items()]
-    return {f"scores of {options.sentiment.name}": table}, [*counts.notes, *dropped]
+    return read_given_scores(run, options.sentiment, news)
 
 
 def make_scores(options: argparse.Namespace, news: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], dict[str, Model]]:
     """The model's sentiment table by its name, and the model by the same name."""
-    from finsignal.sentiment.score import load_model, score_news
+    from finsignal.study.request import score_by_model
 
-    model = load_model(options.model)
-    name = f"model {model.name}"
-    return {name: score_news(news, model, progress=True)}, {name: model}
+    return score_by_model(options.model, news, progress=True)
+
+
+def repeat_run(options: argparse.Namespace) -> None:
+    """A run folder made again and compared; what changed meanwhile, or differs, is the one sentence of the error."""
+    from finsignal.errors import require
+
+    require("vectorbt", extra="backtest", work="repeating a backtest")
+    from finsignal.study import verify_run
+
+    found = verify_run(options.folder, anyway=options.anyway, progress=True)
+    if options.json:
+        print_json({"folder": str(found.folder), "identical": list(found.files), "changed": list(found.changed)})
+        return
+    for change in found.changed:
+        print(f"! {printable(change)}")
+    print(f"identical: {len(found.files)} files")

@@ -56,6 +56,8 @@ def decide_run(
         weight_rules=run.weights,
         limits=run.limits,
         since=since,
+        funding=known.funding,
+        open_interest=known.open_interest,
     )
 
 

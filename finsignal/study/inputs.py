@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from finsignal.clock import to_instant
 from finsignal.config import RunFile
 from finsignal.errors import ConfigError, LookaheadError, TableError, did_you_mean
+from finsignal.lake import Lake, as_of, open_lake, read_links
 from finsignal.sentiment.score import Model
+from finsignal.sources.capture import to_news
 from finsignal.sources.files import (
     Counts,
     NewsLayout,
@@ -23,9 +25,6 @@ from finsignal.sources.files import (
     read_prices,
     score_relevance,
 )
-
-if TYPE_CHECKING:
-    from finsignal.lake import Lake
 
 MOMENT = pd.Timedelta(microseconds=1)
 UNKNOWN_SCORES = (
@@ -102,8 +101,6 @@ def _read_files(run: RunFile, bars: pd.DataFrame, now: pd.Timestamp) -> Inputs:
 
 def _read_lake(run: RunFile, bars: pd.DataFrame, now: pd.Timestamp) -> Inputs:
     """All that the lake holds by now of the run's period; splits are adjusted to now."""
-    from finsignal.lake import as_of, open_lake
-
     lake = open_lake(beside(run, run.lake))
     known: dict[str, Any] = {"recorded_by": now, "market": run.market, "symbols": run.symbols}
     prices = as_of(lake, "prices", now, bar=run.bar, since=bars["open_time"].iloc[0], **known)
@@ -122,9 +119,6 @@ def read_lake_news(
     run: RunFile, lake: Lake, t: pd.Timestamp, *, since: pd.Timestamp, recorded_by: pd.Timestamp
 ) -> tuple[pd.DataFrame, Counts]:
     """NEWS of the run's symbols with since < time <= t, as the lake had it by `recorded_by`, and what was left out."""
-    from finsignal.lake import as_of, read_links
-    from finsignal.sources.capture import to_news
-
     articles = as_of(lake, "articles", t, recorded_by=recorded_by, since=since)
     links = read_links(lake, articles["article_id"], recorded_by=recorded_by)
     return to_news(articles, links, symbols=run.symbols, names=run.names, market_news=run.market_news)

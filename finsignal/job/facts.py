@@ -1,0 +1,151 @@
+"""What a pass knows at its decision: a stretch of the grid, and the rows of each table that were known by then."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from finsignal.clock import DAY, latest_decision, make_bars, to_instant
+from finsignal.config import RunFile
+from finsignal.errors import ConfigError
+from finsignal.features import LOOKBACK
+from finsignal.lake import Lake, as_of
+from finsignal.signals import lookback
+from finsignal.sources.grid import check_on_grid
+from finsignal.study.inputs import MOMENT, Inputs, read_lake_news
+from finsignal.tables import to_integers
+
+DAYS_AHEAD = 12  # of the grid beyond now: over any holidays, so that the next decision can be named
+SPARE = 3  # times the reach that is read at first: windows run over the rows printed, and some bars print none
+ROWS = max(LOOKBACK.values())  # of a symbol's prices that a feature is made of
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that one decision may use: the grid up to its bar, which is the last, and rows known at its decision."""
+
+    bars: pd.DataFrame
+    prices: pd.DataFrame
+    news: pd.DataFrame
+    funding: pd.DataFrame | None = None
+    open_interest: pd.DataFrame | None = None
+
+
+def reach_of(run: RunFile) -> int:
+    """Bars before the one decided that its decision may depend on, the fills of held positions apart."""
+    return lookback(run.features, run.weights, run.limits)
+
+
+def oldest_fill(state: pd.DataFrame) -> pd.Timestamp | None:
+    """The bar from which on the grid is needed, for the holding period of what is held or ordered."""
+    held = state[(state["weight"] != 0) | ~state["filled"]]
+    oldest = held[["fill", "renewed"]].min().min() if len(held) else pd.NaT
+    return None if pd.isna(oldest) else oldest
+
+
+def make_job_bars(
+    run: RunFile, now: pd.Timestamp, state: pd.DataFrame, *, since: pd.Timestamp | None = None
+) -> pd.DataFrame:
+    """The grid around `now`, within the run's period: from `since` or before it, to a few days ahead.
+
+    It reaches back far enough for features, and for the fills of `state`.
+
+    Raises ConfigError where the run file's period is over, or does not begin for days.
+    """
+    first, last = (to_instant(stamp, where=f"{run.path}: period") for stamp in (run.start, run.end))
+    if now >= last:
+        raise ConfigError(f"{run.path}: its period ended at {last}; state a later end for the job to go on.")
+    if now + DAYS_AHEAD * DAY <= first:
+        raise ConfigError(f"{run.path}: its period begins at {first}, more than {DAYS_AHEAD} days after {now}.")
+    needed, days = [now, *(t for t in (oldest_fill(state), since) if t is not None)], 16
+    while True:
+        start = max(first, min(now - days * DAY, *needed))
+        end = min(last, now + DAYS_AHEAD * DAY)
+        bars = make_bars(run.market, run.bar, start=start, end=end, latency=run.decision_latency)
+        position = latest_decision(bars, now)
+        if start <= first or (position is not None and position >= SPARE * reach_of(run)):
+            return bars
+        days *= 3
+
+
+def read_facts(run: RunFile, lake: Lake, bars: pd.DataFrame, position: int, *, recorded_by: pd.Timestamp) -> Facts:
+    """What the lake knew of the decision of the bar at `position`, from what was recorded by `recorded_by`."""
+    decision = bars["time"].iloc[position]
+    prices = _read_prices(run, lake, decision, bars, recorded_by)
+    rows = prices.groupby("symbol").size().reindex(list(run.symbols), fill_value=0)
+    first = to_instant(run.start, where=f"{run.path}: start")
+    if rows.min() < ROWS and bars["open_time"].iloc[0] > first:
+        # A symbol that has hardly printed of late: the rows that its features are made of lie further back.
+        end = bars["open_time"].iloc[position] + MOMENT
+        bars = make_bars(run.market, run.bar, start=first, end=end, latency=run.decision_latency)
+        position = len(bars) - 1
+        prices = _read_prices(run, lake, decision, bars, recorded_by)
+    bars = bars.iloc[: position + 1].reset_index(drop=True)
+    since = bars["time"].iloc[0] - MOMENT
+    prices, _ = check_on_grid(prices, bars, limit=run.row_limit)
+    news, _ = read_lake_news(run, lake, decision, since=since, recorded_by=recorded_by)
+    more = {
+        name: as_of(lake, name, decision, recorded_by=recorded_by, market=run.market, symbols=run.symbols, since=since)
+        for name, wanted in (("funding", run.fetch.funding), ("open_interest", run.fetch.open_interest))
+        if wanted
+    }
+    return Facts(bars, prices, news, **more)
+
+
+def _read_prices(
+    run: RunFile, lake: Lake, decision: pd.Timestamp, bars: pd.DataFrame, recorded_by: pd.Timestamp
+) -> pd.DataFrame:
+    since = bars["open_time"].iloc[0]
+    return as_of(
+        lake,
+        "prices",
+        decision,
+        recorded_by=recorded_by,
+        market=run.market,
+        bar=run.bar,
+        symbols=run.symbols,
+        since=since,
+    )
+
+
+def make_cut(run: RunFile, inputs: Inputs) -> Callable[[int, pd.DataFrame], Facts]:
+    """(position of a bar, state before it) -> its Facts, cut out of tables that go on: `read_facts` for a replay.
+
+    Nothing later than the decision and nothing older than the reach is handed on, so a decision that used either would
+    differ from the backtest's.
+    """
+    reach, grid = reach_of(run), to_integers(inputs.bars["open_time"])
+    decisions = to_integers(inputs.bars["time"])
+    counted = {"prices": inputs.prices, "funding": inputs.funding, "open_interest": inputs.open_interest}
+    by_rows = {name: (table, *_blocks(table)) for name, table in counted.items() if table is not None}
+    news, news_times = inputs.news, to_integers(inputs.news["time"])
+
+    def cut(position: int, state: pd.DataFrame) -> Facts:
+        fill, first = oldest_fill(state), max(position - reach, 0)
+        if fill is not None:
+            first = min(first, int(np.searchsorted(grid, to_integers(pd.DatetimeIndex([fill]))[0])))
+        since, until = decisions[first], decisions[position]
+        out = {"news": news[(news_times >= since) & (news_times <= until)].reset_index(drop=True)}
+        for name, (table, times, edges) in by_rows.items():
+            parts = []
+            for low, high in itertools.pairwise(edges):
+                at, end = (
+                    low + np.searchsorted(times[low:high], since),
+                    low + np.searchsorted(times[low:high], until, "right"),
+                )
+                parts.append(np.arange(max(low, at - ROWS), end))  # windows run over the rows printed
+            out[name] = table.iloc[np.concatenate(parts)].reset_index(drop=True)
+        return Facts(bars=inputs.bars.iloc[first : position + 1].reset_index(drop=True), **out)
+
+    return cut
+
+
+def _blocks(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The times of a table that is sorted by symbol and time, and where each symbol's rows begin and end."""
+    symbols = table["symbol"].to_numpy(dtype=object)
+    changes = np.flatnonzero(symbols[1:] != symbols[:-1]) + 1
+    return to_integers(table["time"]), np.concatenate([[0], changes, [len(table)]])
