@@ -1,5 +1,7 @@
 """Yahoo through the real yfinance, against a server that replays recorded and synthetic answers and their faults."""
 
+import copy
+import functools
 import json
 import logging
 import os
@@ -27,6 +29,7 @@ LATENCY = pd.Timedelta(minutes=1)
 Fetch = Callable[..., Fetched]
 
 
+@functools.cache
 def grid(start: str, end: str, *, bar: str = "1d", market: str = "XNYS") -> pd.DataFrame:
     return make_bars(market, bar, start=start, end=end, latency=LATENCY)
 
@@ -139,7 +142,7 @@ def test_the_recorded_empty_window_without_timestamp_is_empty(yahoo: Yahoo, fetc
     assert len(fetched.missing) == 7
     assert fetched.notes == (
         "AAPL 1h: Yahoo has nothing in this window.",
-        "AAPL 1h: 7 of 7 closed bars were not given, 2026-11-20T14:30Z to 2026-11-20T20:30Z.",
+        "AAPL 1h: closed bars not given: 7 of 7, from 2026-11-20T14:30Z to 2026-11-20T20:30Z.",
     )
 
 
@@ -157,7 +160,7 @@ def test_a_bar_stamped_at_its_open_is_never_known_before_its_close(yahoo: Yahoo,
         bars = grid("2026-11-18", "2026-11-21", bar=bar)
         yahoo.prices = {("AAPL", interval): make_prices(bars)}
         stamps = yahoo.prices["AAPL", interval]["open_time"]
-        for now in pd.date_range("2026-11-18T14:00Z", "2026-11-20T22:00Z", freq="37min"):
+        for now in pd.date_range("2026-11-18T14:00Z", "2026-11-20T22:00Z", freq="157min"):
             prices = fetch(bar=bar, bars=bars, now=now).prices
             assert (prices["time"] <= now).all()
             assert len(prices) == (bars["close_time"] <= now).sum() <= (stamps <= now).sum()
@@ -175,7 +178,7 @@ def test_the_unfinished_day_is_left_out(yahoo: Yahoo, fetch: Fetch) -> None:
     assert fetched.prices["time"].max() == pd.Timestamp("2026-11-18T21:00Z")
     assert len(fetched.prices) == 3
     assert fetched.missing.empty
-    assert fetched.notes == ("AAPL 1d: 1 rows left out: unfinished bar.",)
+    assert fetched.notes == ("AAPL 1d: rows left out: 1 of 4, unfinished bar.",)
     # after the close that row is the day's, though it is stamped after the last bar's end
     live = live.assign(open_time=pd.Timestamp("2026-11-19T21:00:01Z"))
     yahoo.charts = {"AAPL": make_chart("AAPL", "1d", pd.concat([days.iloc[:-1], live]))}
@@ -195,7 +198,7 @@ def test_half_days_and_the_end_of_summer_time(yahoo: Yahoo, fetch: Fetch) -> Non
     assert prices[pd.Timestamp("2026-11-02T14:30Z")] == pd.Timestamp("2026-11-02T15:30Z")  # 09:30 in winter
     assert prices[pd.Timestamp("2026-11-02T20:30Z")] == pd.Timestamp("2026-11-02T21:00Z")  # 15:30, cut at the close
     assert fetched.notes == (
-        f"AAPL 1h: 1 of {len(bars)} closed bars were not given, 2026-11-27T17:30Z to 2026-11-27T17:30Z.",
+        f"AAPL 1h: closed bars not given: 1 of {len(bars)}, from 2026-11-27T17:30Z to 2026-11-27T17:30Z.",
     )
 
 
@@ -204,7 +207,7 @@ def test_a_day_that_yahoo_leaves_out_is_missing_and_not_invented(yahoo: Yahoo, f
     fetched = fetch()
     assert fetched.missing["session"].tolist() == ["2026-10-08", "2026-10-09"]
     assert not fetched.prices["open_time"].isin(fetched.missing["open_time"]).any()
-    assert "2 of 37 closed bars were not given" in fetched.notes[0]
+    assert "closed bars not given: 2 of 37" in fetched.notes[0]
 
 
 def test_rows_without_prices_are_missing_bars_and_rows_without_volume_are_counted(yahoo: Yahoo, fetch: Fetch) -> None:
@@ -215,8 +218,8 @@ def test_rows_without_prices_are_missing_bars_and_rows_without_volume_are_counte
     fetched = fetch()
     assert fetched.missing["session"].tolist() == ["2026-10-06"]
     assert fetched.notes[:2] == (
-        "AAPL 1d: 1 rows left out: no price.",
-        "AAPL 1d: 1 rows have no volume; it is taken as 0.",
+        "AAPL 1d: rows left out: 1 of 37, no price.",
+        "AAPL 1d: rows without volume, which is taken as 0: 1.",
     )
     assert fetched.prices["volume"].iloc[6] == 0
 
@@ -239,7 +242,7 @@ def test_rows_off_the_grid_are_counted_and_refused_past_the_limit(yahoo: Yahoo, 
     }
     fetched = fetch(bar="1h", bars=bars)
     assert len(fetched.prices) == len(bars) - 1
-    assert fetched.notes[0] == "AAPL 1h: 1 rows left out: off the grid of bars."
+    assert fetched.notes[0] == "AAPL 1h: rows left out: 1 of 35, off the grid of bars."
     yahoo.prices = {("AAPL", "1h"): prices.assign(open_time=prices["open_time"] + LATENCY)}
     with pytest.raises(SourceError, match=r"35 of 35 rows cannot be used .* off the grid .* AAPL 1h from 2026-11-16"):
         fetch(bar="1h", bars=bars)
@@ -376,7 +379,7 @@ def test_a_range_before_the_listing_begins_later_and_says_since_when(yahoo: Yaho
     fetched = fetch()
     assert fetched.prices["open_time"].min() == pd.Timestamp("2026-10-29T13:30Z")
     assert fetched.missing.empty
-    assert fetched.notes == ("AAPL 1d: traded since 2026-10-29; 20 bars of the grid lie before that.",)
+    assert fetched.notes == ("AAPL 1d: traded since 2026-10-29; bars of the grid before that: 20.",)
 
 
 def test_a_window_in_which_yahoo_has_nothing_is_empty(yahoo: Yahoo, fetch: Fetch) -> None:
@@ -504,7 +507,7 @@ def break_chart(what: str) -> dict[str, Any]:
         ("no zone", "no meta.exchangeTimezoneName"),
         ("other bars", "asked for bars of 1d, the answer has bars of 1wk"),
         ("adjclose", "column 'adjclose' has 1 values for 37 stamps"),
-        ("stamps", "column 'timestamp' holds what is no"),
+        ("stamps", "column 'timestamp' holds what is no number"),
         ("split", "one of its splits has no 'denominator'"),
         ("no result", "no chart.result"),
         ("other", "no chart.result"),
@@ -520,6 +523,56 @@ def test_a_changed_schema_is_an_error_that_names_what_changed(
     assert told in str(raised.value)
     assert "AAPL 1d from 2026-10-01" in str(raised.value)
     assert waits == []
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of every object, list and value in JSON, but of no value of a list beyond its first."""
+    yield path
+    if isinstance(node, dict | list):
+        for key, inner in node.items() if isinstance(node, dict) else enumerate(node[:1]):
+            yield from places(inner, (*path, key))
+
+
+@pytest.mark.slow
+def test_whatever_changes_in_an_answer_the_prices_are_whole_or_the_error_is_ours(yahoo: Yahoo, fetch: Fetch) -> None:
+    bars = grid("2026-11-19", "2026-11-21", bar="1h")
+    options = {"splits": {"2026-11-19": (2, 1)}, "dividends": {"2026-11-20": 0.1}}
+    whole = make_chart("AAPL", "1h", make_prices(bars), **options)
+    told = 0
+    for path in list(places(whole)):
+        for junk in (None, "junk", 10**25, -1, [], [None], {"x": 1}):
+            changed = copy.deepcopy({"answer": whole})
+            inner: Any = changed
+            for key in ("answer", *path)[:-1]:
+                inner = inner[key]
+            inner[("answer", *path)[-1]] = junk
+            yahoo.faults = [to_answer(changed["answer"])] * 2
+            try:
+                fetched = fetch(bar="1h", bars=bars)
+            except SourceError:
+                told += 1
+            else:
+                PRICES.check(fetched.prices)
+                ACTIONS.check(fetched.actions)
+                assert len(fetched.prices) + len(fetched.missing) == len(bars)
+    assert told > 100
+
+
+def test_a_crumb_or_cookie_that_is_refused_does_not_matter(yahoo: Yahoo, fetch: Fetch) -> None:
+    from yfinance.data import SingletonMeta
+
+    for crumb in (Answer(b"Too Many Requests", 429), Answer(b"", 500), Answer(b"cut", cut=1), Answer(b"<html>", 404)):
+        SingletonMeta._instances.clear()  # which keeps the crumb of an earlier test
+        yahoo.crumb = crumb
+        assert len(fetch().prices) == 37
+    SingletonMeta._instances.clear()
+
+
+def test_an_address_that_is_none_is_refused_and_its_secret_not_told() -> None:
+    for address in ("127.0.0.1:80", "ftp://me:s3cret@host.test", "http://"):
+        with pytest.raises(ConfigError, match="no web address") as raised:
+            make_session(address)
+        assert "s3cret" not in str(raised.value)
 
 
 def test_history_that_changed_is_read_anew(yahoo: Yahoo, fetch: Fetch) -> None:
@@ -629,6 +682,9 @@ def test_news_in_another_shape_is_an_error(yahoo: Yahoo, server: Server, tmp_pat
         ask_news(server, tmp_path)
     yahoo.faults = [to_answer({"quotes": []})]
     with pytest.raises(SourceError, match="has no list 'news'"):
+        ask_news(server, tmp_path)
+    yahoo.faults = [to_answer({"quotes": 5, "news": []})]
+    with pytest.raises(SourceError, match="yfinance cannot read the answer for news of AAPL"):
         ask_news(server, tmp_path)
 
 

@@ -122,7 +122,8 @@ class Yahoo:
 
     prices: open_time and OHLCV by symbol and interval, cut to the window that is asked for. news: items by query.
     charts: whole answers by symbol, given as they stand. options: further arguments of `make_chart`, by symbol.
-    faults: answers given first, one after the other, to the requests for prices or news.
+    faults: answers given first, one after the other, to the requests for prices or news. crumb: what stands for the
+    password that yfinance asks for once.
     """
 
     prices: Mapping[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
@@ -130,10 +131,11 @@ class Yahoo:
     charts: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     faults: list[Answer] = field(default_factory=list)
+    crumb: Answer = field(default_factory=lambda: Answer(b"crumb"))
 
     def __call__(self, request: Request) -> Answer:
         if request.path == "/v1/test/getcrumb":
-            return Answer(b"crumb")
+            return self.crumb
         chart, search = request.path.startswith(CHART), request.path == SEARCH
         if not chart and not search:
             return Answer(b"", 404)  # the page whose cookie is wanted answers so

@@ -18,7 +18,7 @@ from finsignal.sources.grid import OFF_GRID, find_missing, place
 from finsignal.sources.rows import OUTSIDE, UNFINISHED, Counts, check_now
 from finsignal.sources.service import retry
 from finsignal.sources.yahoo_news import fetch_news
-from finsignal.sources.yahoo_service import RefusedError, asking, make_session, to_error
+from finsignal.sources.yahoo_service import UNREADABLE, RefusedError, asking, make_session, regular_periods, to_error
 from finsignal.tables import ACTIONS, BARS, INSTANT, PRICES, to_integers
 
 __all__ = ["Fetched", "fetch_news", "fetch_prices", "make_session"]
@@ -104,13 +104,14 @@ def fetch_prices(
     missing = find_missing(prices, bars, symbol=symbol, now=now)
     unlisted = missing["close_time"] <= listed
     missing = missing[~unlisted].reset_index(drop=True)
-    notes = [f"{n} rows left out: {reason}." for reason, n in counts.dropped.items() if reason != OUTSIDE]
+    dropped = {reason: n for reason, n in counts.dropped.items() if reason != OUTSIDE}
+    notes = [f"rows left out: {n} of {counts.read}, {reason}." for reason, n in dropped.items()]
     notes += [*counts.notes, *remarks, *([chart.note] if chart.note else [])]
     if unlisted.any():
-        notes.append(f"traded since {listed:%Y-%m-%d}; {int(unlisted.sum())} bars of the grid lie before that.")
+        notes.append(f"traded since {listed:%Y-%m-%d}; bars of the grid before that: {int(unlisted.sum())}.")
     if len(missing):
-        span = f"{missing['open_time'].iloc[0]:%Y-%m-%dT%H:%MZ} to {missing['open_time'].iloc[-1]:%Y-%m-%dT%H:%MZ}"
-        notes.append(f"{len(missing)} of {len(closed)} closed bars were not given, {span}.")
+        ends = [f"{missing['open_time'].iloc[i]:%Y-%m-%dT%H:%MZ}" for i in (0, -1)]
+        notes.append(f"closed bars not given: {len(missing)} of {len(closed)}, from {ends[0]} to {ends[1]}.")
     return Fetched(prices, actions, missing, tuple(f"{symbol} {bar}: {note}" for note in notes))
 
 
@@ -156,6 +157,7 @@ def _ask_chart(
                 keepna=True,
             )
 
+        session.answer = None
         frame = pd.DataFrame()
         try:
             frame = retry(ask, source="yahoo", subject=subject, sleep=sleep)
@@ -163,11 +165,10 @@ def _ask_chart(
             if err.kind == "nothing":
                 return _Chart(frame, note=f"Yahoo has nothing in this window ({err}).")
             raise to_error(err, subject) from err
-        except yfinance.exceptions.YFPricesMissingError as err:
-            if session.answer["chart"]["result"][0].get("timestamp"):
-                raise SourceError(f"yahoo: yfinance cannot read the answer for {subject} ({err}).") from err
-        except yfinance.exceptions.YFException as err:
-            raise SourceError(f"yahoo: yfinance cannot read the answer for {subject} ({err}).") from err
+        except (yfinance.exceptions.YFException, *UNREADABLE) as err:
+            # a window without rows as well: yfinance speaks of a delisted symbol, or stumbles over the lack of stamps
+            if session.answer is None or session.answer["chart"]["result"][0].get("timestamp"):
+                raise to_error(err, subject) from err
     result = session.answer["chart"]["result"][0]
     meta, stamps = result["meta"], result.get("timestamp") or []
     if str(meta["symbol"]).upper() != symbol.upper():
@@ -212,7 +213,7 @@ def _to_prices(
         counts = counts.without(int((keep & bad).sum()), reason)
         keep &= ~bad
     if chart.unsized:
-        counts = counts.note(f"{chart.unsized} rows have no volume; it is taken as 0.")
+        counts = counts.note(f"rows without volume, which is taken as 0: {chart.unsized}.")
     at = np.sort(position[keep])
     order = np.flatnonzero(keep)[np.argsort(position[keep])]
     table = {
@@ -257,9 +258,9 @@ def _to_actions(chart: _Chart, symbol: str, bars: pd.DataFrame, now: pd.Timestam
             remarks.append(f"a {kind} of {date} has value {value} and is left out.")
             continue
         rows.append((symbol, opens.iloc[at], kind, value))
-    currencies = {e.get("currency") for e in (chart.events.get("dividends") or {}).values()} - {None, ""}
-    if currencies - {chart.meta.get("currency")}:
-        remarks.append(f"dividends are in {', '.join(sorted(currencies))}, prices in {chart.meta.get('currency')}.")
+    currencies = {str(e.get("currency") or "") for e in (chart.events.get("dividends") or {}).values()} - {""}
+    if currencies - {str(chart.meta.get("currency"))}:
+        remarks.append(f"dividends are in {', '.join(sorted(currencies))}, prices in {chart.meta['currency']}.")
     if chart.events.get("capitalGains"):
         remarks.append(f"{len(chart.events['capitalGains'])} distributions of capital gains are left out.")
     if not rows:
@@ -281,9 +282,7 @@ def _session_opens(chart: _Chart, bars: pd.DataFrame) -> pd.Series:
     count twice.
     """
     opens = bars.groupby("session")["open_time"].first()
-    periods = chart.meta.get("tradingPeriods") or []
-    regular = periods.get("regular", []) if isinstance(periods, dict) else periods
-    starts = pd.to_datetime([p["start"] for day in regular for p in day], unit="s", utc=True).as_unit("us")
+    starts = pd.to_datetime([p["start"] for p in regular_periods(chart.meta)], unit="s", utc=True).as_unit("us")
     local = starts.tz_convert(chart.meta.get("exchangeTimezoneName", "UTC")).strftime("%Y-%m-%d")
     same = starts[(local == opens.index[0]) & (starts < opens.iloc[0])]
     if len(same):

@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from finsignal.errors import ConfigError, SourceError
+from finsignal.errors import ConfigError
 from finsignal.sources.capture import to_items
 from finsignal.sources.rows import check_now
 from finsignal.sources.service import retry
-from finsignal.sources.yahoo_service import RefusedError, asking, to_error
+from finsignal.sources.yahoo_service import UNREADABLE, RefusedError, asking, to_error
 
 FEED = "yahoo"
 NEEDED = ("uuid", "title", "providerPublishTime")
@@ -51,10 +51,8 @@ def fetch_news(
 
         try:
             news = retry(ask, source="yahoo", subject=subject, sleep=sleep)
-        except RefusedError as err:
+        except (RefusedError, yfinance.exceptions.YFException, *UNREADABLE) as err:
             raise to_error(err, subject) from err
-        except yfinance.exceptions.YFException as err:
-            raise SourceError(f"yahoo: yfinance cannot read the answer for {subject} ({err}).") from err
     items = [item for item in news if isinstance(item, dict)]
     for name in NEEDED:
         if news and not any(item.get(name) for item in items):

@@ -10,14 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+from zoneinfo import ZoneInfo
 
-from finsignal.errors import SourceError
-from finsignal.sources.service import PassingFaultError, check_status
+from finsignal.errors import ConfigError, SourceError
+from finsignal.sources.service import PassingFaultError, check_status, redact
 
 CHART, SEARCH = "/v8/finance/chart/", "/v1/finance/search"
 COLUMNS = ("open", "high", "low", "close", "volume")
 TIMEOUT = 20.0  # seconds for one request
-_META = ("symbol", "currency", "instrumentType", "exchangeTimezoneName", "dataGranularity")
+LATEST = 10_000_000_000  # seconds since 1970: later is no time, or milliseconds
+UNREADABLE = (AttributeError, LookupError, OverflowError, TypeError, ValueError)  # what yfinance stumbles with
+_META = ("symbol", "instrumentType", "exchangeTimezoneName", "dataGranularity")
 _SAME_LENGTH = {"60m": "1h"}
 
 
@@ -38,14 +41,18 @@ def make_session(base_url: str | None = None) -> Any:
 
     Path and query are kept. A request to the chart or search service raises PassingFaultError where another try may
     mend it (429, 500, a cut connection, a cut answer) and RefusedError where none would; its `answer` is the latest
-    that passed.
+    for a window of prices that passed, None before. Raises ConfigError where `base_url` is no web address.
     """
     from curl_cffi import requests
 
     base = None if base_url is None else urlsplit(base_url)
+    if base is not None and (base.scheme not in ("http", "https") or not base.hostname):
+        raise ConfigError(
+            f"yahoo: {redact(str(base_url))!r} is no web address. Write for example http://127.0.0.1:8080."
+        )
 
     class YahooSession(requests.Session):
-        answer: dict[str, Any]
+        answer: dict[str, Any] | None = None
         denied = False
 
         def request(self, method: Any, url: str, **options: Any) -> Any:
@@ -66,8 +73,12 @@ def make_session(base_url: str | None = None) -> Any:
                 self.denied = True
                 return response  # yfinance asks once more, with another cookie
             self.denied = False
-            interval = dict(options.get("params") or {}).get("interval")
-            self.answer = _read_answer(parts.path, response.status_code, response.headers, response.content, interval)
+            asked = dict(options.get("params") or {})
+            answer = _read_answer(
+                parts.path, response.status_code, response.headers, response.content, asked.get("interval")
+            )
+            if "period1" in asked:  # else yfinance asked only for the zone of the exchange
+                self.answer = answer
             return response
 
     # impersonate: Yahoo answers browsers, and little else
@@ -137,7 +148,10 @@ def _read_answer(
     if error is not None or status >= 300:
         raise _to_refusal(status, error)
     if path.startswith(CHART):
-        _check_chart(answer, interval)
+        try:
+            _check_chart(answer, interval)
+        except (AttributeError, LookupError, TypeError) as err:  # a list where an object was, or the like
+            raise RefusedError(f"the answer is not built as a chart ({err})", kind="schema") from err
     elif not isinstance(answer.get("news"), list):
         raise RefusedError(f"the answer has no list 'news', only {list(answer)}", kind="schema")
     return answer
@@ -162,8 +176,14 @@ def _check_chart(answer: dict[str, Any], interval: str | None) -> None:
         raise RefusedError("the answer has no chart.result", kind="schema")
     meta = result[0].get("meta") or {}
     for name in _META:
-        if name not in meta:
+        if not isinstance(meta.get(name), str):
             raise RefusedError(f"the answer has no meta.{name}", kind="schema")
+    try:
+        ZoneInfo(meta["exchangeTimezoneName"])
+    except (LookupError, ValueError, OSError) as err:
+        raise RefusedError(
+            f"meta.exchangeTimezoneName {meta['exchangeTimezoneName']!r} is no zone", kind="schema"
+        ) from err
     given = meta["dataGranularity"]
     if interval is not None and _SAME_LENGTH.get(given, given) != _SAME_LENGTH.get(interval, interval):
         raise RefusedError(f"asked for bars of {interval}, the answer has bars of {given}", kind="schema")
@@ -184,10 +204,14 @@ def _check_chart(answer: dict[str, Any], interval: str | None) -> None:
     empty = [all(value is None for value in values) for values in prices]
     if any(empty) and not all(empty):
         raise RefusedError(f"column {COLUMNS[empty.index(True)]!r} holds no value, others do", kind="schema")
-    if any(not isinstance(stamp, int) for stamp in stamps):
-        raise RefusedError("column 'timestamp' holds what is no whole number of seconds", kind="schema")
-    if given not in ("1d", "1wk", "1mo") and not meta.get("tradingPeriods"):
+    if not all(_is_stamp(stamp) for stamp in stamps):
+        raise RefusedError("column 'timestamp' holds what is no time in seconds", kind="schema")
+    if "currency" not in meta:
+        raise RefusedError("the answer has no meta.currency", kind="schema")
+    if given != "1d" and not regular_periods(meta):
         raise RefusedError("the answer has no meta.tradingPeriods", kind="schema")
+    if not all(_is_stamp(period["start"]) and _is_stamp(period["end"]) for period in regular_periods(meta)):
+        raise RefusedError("meta.tradingPeriods holds what is no time in seconds", kind="schema")
     _check_events(result[0].get("events") or {})
 
 
@@ -208,13 +232,29 @@ def _check_events(events: Mapping[str, Any]) -> None:
             for name in names:
                 if not isinstance(event, dict) or not isinstance(event.get(name), int | float):
                     raise RefusedError(f"one of its {kind} has no {name!r}", kind="schema")
+            if not _is_stamp(event["date"]):
+                raise RefusedError(f"one of its {kind} has date {event['date']}", kind="schema")
 
 
-def to_error(err: RefusedError, subject: str) -> SourceError:
-    """What to tell the user of a refusal; `subject` is such as "AAPL 1h from 2023-01-01"."""
+def _is_stamp(value: Any) -> bool:
+    return isinstance(value, int) and abs(value) < LATEST
+
+
+def regular_periods(meta: Mapping[str, Any]) -> list[dict[str, int]]:
+    """Start and end of the regular session of each day of an intraday answer, in seconds since 1970; else none."""
+    periods = meta.get("tradingPeriods") or []
+    days = periods["regular"] if isinstance(periods, dict) else periods
+    return [period for day in days for period in day]
+
+
+def to_error(err: Exception, subject: str) -> SourceError:
+    """What to tell of a refusal or of yfinance's own error; `subject` is such as "AAPL 1h from 2023-01-01"."""
     said = {
         "symbol": f"symbol not known, {err}, for {subject}. Check how Yahoo writes it.",
         "window": f"window out of reach, {err}, for {subject}. Start later.",
         "schema": f"the answer has changed its shape: {err}, for {subject}. A newer yfinance may know it.",
+        "refused": f"{err} for {subject}.",
+        "nothing": f"{err} for {subject}.",
     }
-    return SourceError(f"yahoo: {said.get(err.kind, f'{err} for {subject}.')} Nothing was written.")
+    unread = f"yfinance cannot read the answer for {subject} ({type(err).__name__}: {err})."
+    return SourceError(f"yahoo: {said[err.kind] if isinstance(err, RefusedError) else unread} Nothing was written.")
