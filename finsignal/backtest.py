@@ -12,9 +12,9 @@ import pandas as pd
 
 from finsignal.errors import ConfigError, TableError, did_you_mean, require
 from finsignal.signals import bars_of_rows, known_closes
-from finsignal.tables import BARS, INSTANT, PRICES, WEIGHTS, BacktestResult, to_integers
+from finsignal.tables import BARS, FUNDING, INSTANT, PRICES, WEIGHTS, BacktestResult, to_integers
 
-FUNDING_HOURS = 8  # perpetuals settle at 00:00, 08:00 and 16:00 UTC
+FUNDING_PERIOD = 8 * 3_600_000_000  # microseconds: perpetuals settle at 00:00, 08:00 and 16:00 UTC
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ def run_backtest(
     bars: pd.DataFrame,
     costs: Costs,
     cash: float,
+    funding: pd.DataFrame | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> BacktestResult:
     """One account, started flat with `cash`, that follows the target weights over their bars.
@@ -57,14 +58,19 @@ def run_backtest(
     worth nothing sends no order. A name without a price for the last `delisted_after` bars is closed after its last
     bar at `delisting_return`. What is open at the end is marked at the last close and is not a closed trade.
 
-    Funding, where a rate is assumed, is paid at 00:00, 08:00 and 16:00 UTC on what was held over that instant. It is
-    taken from equity and from the trade, and does not change the quantities of later orders.
+    Funding is paid on what was held over a settlement: a long pays rate * value where the rate is above 0, a short gets
+    it. `funding` (`tables.FUNDING`) holds the rates that were really settled. From a symbol's first row in it to its
+    last, these count and nothing else; before, after, and for symbols without rows, the rate that `costs` assumes
+    settles at 00:00, 08:00 and 16:00 UTC. A settlement at a bar's open falls on what was held before it, at the open's
+    price; one inside a bar on what the bar holds, at its close; one at the end of the last bar is not paid any more.
+    Funding is taken from equity and from the trade, and does not change the quantities of later orders.
 
     Raises TableError where weights, bars and prices do not fit, ConfigError for cash that is not positive.
     """
     PRICES.check(prices)
     WEIGHTS.check(weights)
     BARS.check(bars)
+    funding = FUNDING.empty() if funding is None else FUNDING.check(funding)
     if not cash > 0:
         raise ConfigError(f"cash: {cash} must be above 0.")
     symbols = sorted(weights["symbol"].unique())
@@ -85,7 +91,7 @@ def run_backtest(
 
     ends = pd.DatetimeIndex(bars["close_time"])[first:last]
     held = net.assets().to_numpy()
-    at_open, inside = _funding(index, ends, held, opens, last_close, costs.funding_rate)
+    at_open, inside = _funding(_rates(index, ends, symbols, costs.funding_rate, funding), held, opens, last_close)
     paid = (at_open + inside).sum(axis=1).cumsum()
     equity = pd.Series(net.value().to_numpy() - paid, index=index, name="equity")
     gross_equity = pd.Series(gross.value().to_numpy(), index=index, name="gross")
@@ -101,7 +107,7 @@ def run_backtest(
         orders=_orders(net, index, symbols, opens, size),
         rejected=rejected,
         trades=_trades(net, index, symbols, at_open, inside),
-        settings={**(settings or {}), "costs": asdict(costs), "cash": cash},
+        settings={**(settings or {}), "costs": asdict(costs), "cash": cash, **_told(funding, symbols)},
     )
 
 
@@ -320,25 +326,49 @@ def _trades(
     )
 
 
+def _told(funding: pd.DataFrame, symbols: list[str]) -> dict[str, Any]:
+    """For the settings of a result: which symbols have settled rates, and from when to when."""
+    own = funding[funding["symbol"].isin(symbols)].groupby("symbol")["time"]
+    spans = {
+        str(symbol): {"first": times.min().isoformat(), "last": times.max().isoformat(), "rows": len(times)}
+        for symbol, times in own
+    }
+    return {"funding": spans} if spans else {}
+
+
+def _rates(
+    index: pd.DatetimeIndex, ends: pd.DatetimeIndex, symbols: list[str], assumed: float, funding: pd.DataFrame
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of the rates that settle at each bar's open, and between its open and the next, as (bars, symbols)."""
+    start = to_integers(index)
+    # Up to the next open, not the bar's end: a settlement while the market is closed counts too.
+    stop = int(to_integers(ends)[-1])
+    at_open, inside = np.zeros((2, len(start), len(symbols)))
+    regular = np.arange(-(-int(start[0]) // FUNDING_PERIOD) * FUNDING_PERIOD, stop, FUNDING_PERIOD)
+    for s, symbol in enumerate(symbols):
+        own = funding[funding["symbol"] == symbol]
+        times, rates = to_integers(own["time"]), own["rate"].to_numpy()
+        free = regular[(regular < times[0]) | (regular > times[-1])] if len(times) else regular
+        times = np.concatenate([times, free])
+        rates = np.concatenate([rates, np.full(len(free), assumed)])
+        held = (times >= start[0]) & (times < stop)
+        bar = np.searchsorted(start, times[held], side="right") - 1
+        opens = start[bar] == times[held]
+        np.add.at(at_open[:, s], bar[opens], rates[held][opens])
+        np.add.at(inside[:, s], bar[~opens], rates[held][~opens])
+    return at_open, inside
+
+
 def _funding(
-    index: pd.DatetimeIndex,
-    ends: pd.DatetimeIndex,
-    held: np.ndarray,
-    opens: np.ndarray,
-    closes: np.ndarray,
-    rate: float,
+    rates: tuple[np.ndarray, np.ndarray], held: np.ndarray, opens: np.ndarray, closes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cash paid by longs (minus: received by shorts) at each bar and symbol: at its open, and between open and end.
 
     What settles at the open itself falls on what was held before it, at the open's price; what settles inside a bar (a
     daily bar holds two more) falls on what the bar holds, at its close.
     """
-    period = FUNDING_HOURS * 3_600_000_000
-    start = to_integers(index)
-    until = np.concatenate([start[1:], to_integers(ends)[-1:]])  # a settlement while the market is closed counts too
-    at_open = start % period == 0
-    inside = (until - 1) // period - start // period
+    at_open, inside = rates
     before = np.vstack([np.zeros((1, held.shape[1])), held[:-1]])
     close = np.nan_to_num(closes)
     price = np.where(np.isfinite(opens), opens, close)
-    return at_open[:, None] * before * price * rate, inside[:, None] * held * close * rate
+    return at_open * before * price, inside * held * close

@@ -47,13 +47,30 @@ class Account:
     log: list[tuple[int, str, str]] = field(default_factory=list)  # bar, symbol, reason
 
 
-def simulate(prices: pd.DataFrame, weights: pd.DataFrame, bars: pd.DataFrame, costs: Costs, cash: float) -> Account:
+def simulate(
+    prices: pd.DataFrame,
+    weights: pd.DataFrame,
+    bars: pd.DataFrame,
+    costs: Costs,
+    cash: float,
+    funding: pd.DataFrame | None = None,
+) -> Account:
     """The account that follows `weights`, bar by bar and order by order."""
     symbols = sorted(set(weights["symbol"]))
     grid = bars[bars["open_time"].isin(weights["open_time"])].reset_index(drop=True)
     target = {(row.symbol, row.open_time): row.weight for row in weights.itertuples()}
     row_of = {(row.symbol, row.open_time): row for row in prices.itertuples()}
     on_grid = set(bars["open_time"])
+
+    settled: dict[tuple[str, pd.Timestamp], float] = {}  # the rate at each settlement
+    for s in symbols:
+        told = {} if funding is None else {row.time: row.rate for row in funding.itertuples() if row.symbol == s}
+        instant = grid["open_time"][0].floor("8h")
+        while instant < grid["close_time"].iloc[-1]:
+            if not told or instant < min(told) or instant > max(told):
+                settled[s, instant] = costs.funding_rate
+            instant += EIGHT_HOURS
+        settled |= {(s, instant): rate for instant, rate in told.items()}
 
     account = Account()
     held = dict.fromkeys(symbols, 0.0)
@@ -80,11 +97,10 @@ def simulate(prices: pd.DataFrame, weights: pd.DataFrame, bars: pd.DataFrame, co
         open_price = {s: mark[s] if s in dies else (here[s].open if here[s] is not None else NONE) for s in symbols}
 
         paid = 0.0
-        if bar.open_time == bar.open_time.floor("8h"):
-            for s in symbols:
-                if held[s]:
-                    price = open_price[s] if np.isfinite(open_price[s]) else mark[s]
-                    paid += held[s] * price * costs.funding_rate
+        for s in symbols:
+            if held[s]:
+                price = open_price[s] if np.isfinite(open_price[s]) else mark[s]
+                paid += held[s] * price * settled.get((s, bar.open_time), 0.0)
 
         known = {}
         for s in symbols:
@@ -138,10 +154,9 @@ def simulate(prices: pd.DataFrame, weights: pd.DataFrame, bars: pd.DataFrame, co
             if here[s] is not None:
                 mark[s] = here[s].close
         until = grid["open_time"][k + 1] if k + 1 < len(grid) else bar.close_time
-        instant = bar.open_time.floor("8h") + EIGHT_HOURS
-        while instant < until:
-            paid += sum(held[s] * mark[s] * costs.funding_rate for s in symbols if held[s])
-            instant += EIGHT_HOURS
+        for (s, instant), rate in settled.items():
+            if bar.open_time < instant < until and held[s]:
+                paid += held[s] * mark[s] * rate
         account.funding.append(paid)
         total = cash + sum(held[s] * mark[s] for s in symbols if held[s])
         account.equity.append(total - sum(account.funding))

@@ -12,7 +12,7 @@ from reference import NONE, make_prices, make_weights, simulate
 from finsignal.backtest import Costs, hold_weights, run_backtest
 from finsignal.clock import make_bars
 from finsignal.errors import ConfigError, TableError
-from finsignal.tables import WEIGHTS, BacktestResult
+from finsignal.tables import FUNDING, INSTANT, WEIGHTS, BacktestResult
 
 MINUTE = pd.Timedelta(minutes=1)
 FREE = Costs(fee=0.0, slippage=0.0, delisting_return=-0.5, delisted_after=100)
@@ -171,6 +171,66 @@ def test_funding_worked_by_hand_on_daily_bars():
     assert run_backtest(*one_day, bars=bars, costs=costs, cash=10_000).equity.tolist() == [pytest.approx(10_489)]
 
 
+def make_funding(rows: list[tuple[str, str, float]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["symbol", "time", "rate"])
+    return FUNDING.to_table(frame.assign(time=pd.to_datetime(frame["time"], utc=True, format="ISO8601")))
+
+
+def test_settled_rates_worked_by_hand():
+    bars = make_hours(8, start="2024-03-04T05:00")  # 05:00 to 12:00
+    quotes = {"A": [100, 100, (100, 105), (106, 104), (103, 102), (101, 100), (100, 100), (100, 100)]}
+    funding = make_funding(
+        [
+            ("A", "2024-03-04T06:00", 0.5),  # nothing is held yet
+            ("A", "2024-03-04T08:00", 0.002),  # 50 held over it, open 106: 10.60 paid
+            ("A", "2024-03-04T08:30", -0.001),  # inside the bar of 08:00, which closes at 104: 5.20 got
+            ("A", "2024-03-04T09:00", 0.003),  # open 103: 15.45 paid
+            ("A", "2024-03-04T10:00", 0.5),  # sold at 09:00
+            ("B", "2024-03-04T08:00", 0.5),  # never traded
+        ]
+    )
+    targets = {"A": [0, 0, 0.5, 0.5, 0, 0, 0, 0]}
+    prices, weights = make_prices(bars, quotes), make_weights(bars, targets)
+    # The rate that is assumed would settle at 08:00, between the first and the last of A's: it does not count.
+    costs = dataclasses.replace(FREE, funding_rate=0.01)
+    long = run_backtest(prices, weights, bars=bars, costs=costs, cash=10_000, funding=funding)
+    # At the closes 50 * 105, 50 * 104 beside 5000 in cash, then 5000 + 50 * 103.
+    equity = [10_000, 10_000, 10_250, 10_200 - 10.6 + 5.2, 10_150 - 10.6 + 5.2 - 15.45]
+    np.testing.assert_allclose(long.equity, [*equity, *equity[-1:] * 3], rtol=1e-12)
+    assert long.trades["funding"].tolist() == [pytest.approx(20.85)]
+    assert long.trades["profit"].tolist() == [pytest.approx(150 - 20.85)]
+    assert long.gross.iloc[-1] == 10_150
+    short = make_weights(bars, {"A": [0, 0, -0.5, -0.5, 0, 0, 0, 0]})
+    got = run_backtest(prices, short, bars=bars, costs=costs, cash=10_000, funding=funding)
+    assert got.trades["funding"].tolist() == [pytest.approx(-20.85)]
+
+
+def test_the_assumed_rate_stands_before_and_after_the_settled_ones_and_for_other_symbols():
+    bars = make_hours(40)  # 8 h, 16 h, 24 h and 32 h after the first open settle at the assumed rate
+    prices = make_prices(bars, {"A": [100] * 40, "B": [100] * 40})
+    weights = make_weights(bars, {"A": [0, 0, *[0.4] * 38], "B": [0, 0, *[-0.2] * 38]})
+    funding = make_funding([("A", "2024-03-04T16:00", 0.0), ("A", "2024-03-05T00:00", 0.02), ("Z", "2024-03-04", 1.0)])
+    costs = dataclasses.replace(FREE, funding_rate=0.001)
+    result = run_backtest(prices, weights, bars=bars, costs=costs, cash=10_000, funding=funding)
+    paid = dict(zip(result.trades["symbol"], result.trades["funding"], strict=True))
+    assert paid["A"] == pytest.approx(4_000 * (0.001 + 0.0 + 0.02 + 0.001))
+    assert paid["B"] == pytest.approx(-2_000 * 4 * 0.001)
+    alone = run_backtest(prices, weights, bars=bars, costs=FREE, cash=10_000, funding=funding)
+    assert alone.trades["funding"].tolist() == [pytest.approx(80.0), 0.0]  # no rate is assumed: B pays nothing
+    assert alone.settings["funding"] == {
+        "A": {"first": "2024-03-04T16:00:00+00:00", "last": "2024-03-05T00:00:00+00:00", "rows": 2}
+    }
+
+
+def test_settled_rates_on_stock_bars_count_while_the_market_is_closed_at_the_close_before():
+    bars = make_bars("XNYS", "1d", start="2024-03-04", end="2024-03-07", latency=MINUTE)  # opens at 14:30 UTC
+    prices = make_prices(bars, {"A": [100, (100, 110), (120, 120)]})
+    funding = make_funding([("A", "2024-03-06T02:00", 0.01), ("A", "2024-03-06T21:00", 0.5)])  # the latter: run's end
+    weights = make_weights(bars, {"A": [0, 0.5, 0.5]})
+    result = run_backtest(prices, weights, bars=bars, costs=FREE, cash=10_000, funding=funding)
+    assert result.trades["funding"].tolist() == [pytest.approx(50 * 110 * 0.01)]
+
+
 # ------------------------------------------------------------------------------------------- against a second engine
 
 
@@ -190,6 +250,7 @@ SHAPES = st.fixed_dictionaries(
         "slippage": st.sampled_from([0.0, 0.0005, 0.01]),
         "delisting_return": st.sampled_from([0.0, -0.3, -1.0]),
         "funding_rate": st.sampled_from([0.0, 0.0005, -0.001]),
+        "settled": st.sampled_from([0, 4, 30]),  # real rates of a symbol
     }
 )
 
@@ -217,13 +278,28 @@ def make_market(*, seed: int, symbols: int, count: int, lead: int, bar: str, lat
     return make_prices(bars, quotes), make_weights(bars[lead:], targets), bars, costs
 
 
+def make_rates(bars: pd.DataFrame, *, seed: int, settled: int) -> pd.DataFrame:
+    """Random rates of A, C (often not traded) and Z (never), at opens and half hours, some outside of the period."""
+    rng = np.random.default_rng(seed)
+    halves = int((bars["close_time"].iloc[-1] - bars["open_time"][0]) / (30 * MINUTE))
+    rows = []
+    for symbol in "ACZ":
+        steps = rng.choice(np.arange(-10, halves + 10), min(settled, halves), replace=False)
+        times = [bars["open_time"][0] + int(step) * 30 * MINUTE for step in steps]
+        rows += [(symbol, time, rate) for time, rate in zip(times, rng.normal(0, 0.001, len(times)), strict=True)]
+    return FUNDING.to_table(
+        pd.DataFrame(rows, columns=["symbol", "time", "rate"]).astype({"symbol": "str", "time": INSTANT, "rate": float})
+    )
+
+
 @settings(FEW, max_examples=25)
 @given(SHAPES)
 def test_two_engines_agree_on_every_fill_and_log_line_and_the_books_balance(shape):
     prices, weights, bars, costs = make_market(**shape)
     cash = 10_000.0
-    result = run_backtest(prices, weights, bars=bars, costs=costs, cash=cash)
-    wanted = simulate(prices, weights, bars, costs, cash)
+    funding = make_rates(bars, seed=shape["seed"], settled=shape["settled"]) if shape["settled"] else None
+    result = run_backtest(prices, weights, bars=bars, costs=costs, cash=cash, funding=funding)
+    wanted = simulate(prices, weights, bars, costs, cash, funding)
     free = simulate(prices, weights, bars, dataclasses.replace(costs, fee=0, slippage=0, funding_rate=0), cash)
 
     run_bars = bars[bars["open_time"].isin(weights["open_time"])].reset_index(drop=True)
@@ -490,6 +566,9 @@ def test_tables_that_do_not_fit_are_refused_in_a_sentence():
     shifted = prices.assign(open_time=prices["open_time"] - 30 * MINUTE)
     assert "no row opens at a bar of the grid" in refusal(TableError, go(prices=shifted))
     assert "no column 'close'" in refusal(TableError, go(prices=prices.drop(columns="close")))
+    unsorted = make_funding([("A", "2024-03-04", 0.1), ("B", "2024-03-04", 0.1)])[::-1].reset_index(drop=True)
+    with pytest.raises(TableError, match="funding: rows are not sorted"):
+        run_backtest(prices, weights, bars=bars, costs=FREE, cash=10_000, funding=unsorted)
     nan = weights.assign(weight=np.nan)
     assert "expected a finite fraction" in refusal(TableError, go(weights=nan))
 
