@@ -324,6 +324,12 @@ def test_a_fault_that_stays_is_refused_in_a_sentence_after_five_tries(name):
     assert len(server.requests) == 5
 
 
+def test_the_wait_that_one_fault_asked_for_is_not_that_of_the_next():
+    with ask(failing(BUSY["429"][0], BUSY["connection cut"][0])) as (exchange, _):
+        same(day(exchange), BARS_OF_A_DAY)
+    assert exchange.waits == [7.0, 2.0]
+
+
 def test_what_was_read_before_a_fault_has_been_given():
     bars = make_history("BTCUSDT", start="2024-01-01", count=2_000)
     market = Market({"BTCUSDT": bars}, now=NOW)
@@ -363,6 +369,7 @@ CHANGED = {
     "no result": (lambda c: c.update(result=None), "expected rows of 7"),
     "no clock": (lambda c: c.pop("time"), "expected rows of 7"),
     "infinite": (lambda c: c["result"]["list"][5].__setitem__(2, "inf"), "not finite"),
+    "a clock that is no number": (lambda c: c.update(time=float("nan")), "not finite"),
     "price of 0": (lambda c: c["result"]["list"][5].__setitem__(3, "0"), "prices must be finite and above 0"),
     "high below low": (lambda c: c["result"]["list"][5].__setitem__(2, "0.001"), "expected low <= open"),
     "another symbol": (lambda c: c["result"].update(symbol="ETHUSDT"), "the answer is about linear ETHUSDT,"),
@@ -391,7 +398,27 @@ def test_rows_in_any_order_are_sorted():
         same(day(exchange), BARS_OF_A_DAY)
 
 
-def test_more_rows_than_asked_for_are_refused():
+def test_an_answer_that_keeps_the_oldest_rows_is_asked_for_its_rest_too():
+    market = Market({"BTCUSDT": BARS_OF_A_DAY}, now=NOW)
+
+    def oldest(request: Request) -> Answer:
+        content = json.loads(market(request).body)
+        content["result"]["list"] = content["result"]["list"][-5:]
+        return to_answer(content)
+
+    with ask(oldest) as (exchange, _):
+        same(day(exchange), BARS_OF_A_DAY)
+
+
+def test_more_rows_than_the_limit_are_refused():
+    market = Market({"BTCUSDT": BARS_OF_A_DAY}, now=NOW)
+    with ask(lambda r: market(Request(r.path, {**r.query, "limit": "1000"}, {}))) as (exchange, _):
+        said = refusal(SourceError, lambda: read(prices(exchange, "2023-06-01", "2024-02-01")))
+    assert "expected at most 1 rows to" in said
+    assert "found 24 rows" in said
+
+
+def test_rows_beyond_the_end_of_the_window_are_refused():
     bars = make_history("BTCUSDT", start="2024-01-01", count=30)
     market = Market({"BTCUSDT": bars}, now=NOW)
     with ask(lambda request: market(Request(request.path, {**request.query, "end": str(to_ms(NOW))}, {}))) as (

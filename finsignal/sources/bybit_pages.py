@@ -49,7 +49,10 @@ class Series:
 
 
 def read_pages(series: Series, start: Any, end: Any, now: pd.Timestamp) -> Iterator[np.ndarray]:
-    """Rows stamped in [start, end) and known by `now`, ascending, window by window; the period is checked at once."""
+    """Rows stamped in [start, end) and known by `now`, window after window, in no order within one.
+
+    Raises ConfigError for a period that cannot be meant, before the first page is read.
+    """
     first, until = to_instant(start, where=f"{series.where}: start"), to_instant(end, where=f"{series.where}: end")
     if first > until:
         raise ConfigError(f"{series.where}: start {first} must be before end {until}.")
@@ -72,7 +75,7 @@ def _pages(series: Series, at: int, last: int) -> Iterator[np.ndarray]:
 
 
 def _window(series: Series, low: int, high: int) -> np.ndarray:
-    """The rows from stamp `low` to `high`, ascending.
+    """The rows from stamp `low` to `high`, in no order.
 
     Where an answer leaves room for another row at an end, that end is asked again, until it comes empty: an answer cut
     short by a smaller limit, of which Bybit keeps the newest rows, would look like a gap.
@@ -90,8 +93,7 @@ def _window(series: Series, low: int, high: int) -> np.ndarray:
             open_ends.append((begin, oldest - series.grid))
         if end - newest >= series.step:
             open_ends.append((newest + series.grid, end))
-    found = np.concatenate(parts)
-    return found[np.argsort(found[:, 0])]
+    return np.concatenate(parts)
 
 
 def _next_window(series: Series, at: int, last: int) -> int:
