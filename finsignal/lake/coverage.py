@@ -26,9 +26,10 @@ def make_lake_status(lake: Lake, *, now: pd.Timestamp) -> dict[str, Any]:
     prices also missing, the bars that the market's calendar expects between first and last and the lake has not (null
     where it knows no such market), and gaps, the LONGEST runs of them (start, end, bars). articles: one entry a source
     with rows, first, last, silent_hours (since the last; null where it lies after `now`) and silences, the LONGEST
-    times without an article. links: rows, articles and symbols. scores: rows by model. fetches: for each source, market, bar
-    and symbol when it was last asked, for what, and what came. size: files and bytes. Raises SourceError for a part
-    that cannot be read, ConfigError for an instant without zone.
+    times without an article. links: rows, articles and symbols. scores: rows by model. fetches: for each source,
+    market, bar and symbol when it was last asked, for what, and what came. size: files and bytes.
+
+    Raises SourceError for a part that cannot be read, ConfigError for an instant without zone.
     """
     at = to_instant(now, where="lake status: now", tz=None)
     links, scores = (_read(lake, table, KEPT[table].contract.key, at) for table in ("links", "scores"))
