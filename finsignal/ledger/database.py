@@ -153,7 +153,7 @@ def _open_server(text: str, *, durable: bool) -> Ledger:
     require("psycopg", extra="postgres", work="a ledger in PostgreSQL")
     values = [v for given in url.query.values() for v in ([given] if isinstance(given, str) else given)]
     secrets = tuple(s for s in (url.password, quote(url.password or ""), *values) if s)
-    shown = url.set(drivername="postgresql", password=None, query={}).render_as_string()
+    shown = url.set(drivername="postgresql", query={}).render_as_string()  # with *** for the password
     options = f"-c synchronous_commit={'on' if durable else 'off'}"
     defaults = {"connect_timeout": WAIT, "application_name": "finsignal", "options": options}
     engine = sa.create_engine(
@@ -234,7 +234,7 @@ def to_error(ledger: Ledger, work: str, err: Exception) -> LedgerError:
     for secret in ledger.secrets:
         reason = reason.replace(secret, "***")
     advice = next((a for said, a in ADVICE.items() if said in reason.lower()), "Put that right and start again")
-    return LedgerError(f"ledger {ledger.url_shown}: could not {work}: {reason[:300].rstrip('.')}. {advice}.")
+    return LedgerError(f"ledger {ledger.url_shown}: could not {work}: {reason[:300].rstrip('.?')}. {advice}.")
 
 
 def to_key(*names: str) -> int:
