@@ -16,7 +16,7 @@ from finsignal.clock import make_bars
 from finsignal.errors import ConfigError, SourceError
 from finsignal.sources.bybit import fetch_funding, fetch_open_interest, fetch_prices, make_exchange
 from finsignal.sources.grid import find_missing
-from finsignal.tables import FUNDING, OPEN_INTEREST, PRICES
+from finsignal.tables import BARS, FUNDING, OPEN_INTEREST, PRICES
 
 HOUR = pd.Timedelta(hours=1)
 LINEAR = "bybit-linear"
@@ -488,10 +488,33 @@ def test_a_client_of_another_market_is_a_config_error():
 
 
 def test_the_client_queues_its_calls_below_the_limit_of_bybit():
-    exchange = make_exchange(LINEAR)
-    pause = exchange.rateLimit * exchange.calculate_rate_limiter_cost("public", "GET", "v5/market/kline", {})
+    with serve(Market({"BTCUSDT": BARS_OF_A_DAY}, now=NOW)) as server:
+        exchange, weights = make_exchange(LINEAR, base_url=server.url), []
+        exchange.throttle = weights.append
+        same(day(exchange), BARS_OF_A_DAY)
     assert exchange.enableRateLimit
-    assert pause >= 5_000 / 600  # milliseconds: 600 calls in 5 seconds
+    # Milliseconds between two calls: three times as many as 600 calls in 5 seconds would leave.
+    assert [weight * exchange.rateLimit for weight in weights] == [3 * 5_000 / 600]
+
+
+# --------------------------------------------------------------------------------------------------- missing bars
+
+
+def test_missing_are_the_bars_that_had_closed_and_have_no_row_of_the_symbol_itself():
+    grid = make_bars(LINEAR, "1h", start="2024-01-01", end="2024-01-01T06:00", latency=HOUR / 60)
+    mine, other = make_history("A", start="2024-01-01", count=6), make_history("B", start="2024-01-01", count=6)
+    rows = PRICES.to_table(pd.concat([mine.drop(index=[1, 3]), other]))
+
+    def hours(symbol: str, now: str, rows: pd.DataFrame = rows) -> list[int]:
+        missing = BARS.check(find_missing(rows, grid, symbol=symbol, now=at(now)))
+        return missing["open_time"].dt.hour.tolist()
+
+    assert hours("A", "2024-01-02") == [1, 3]
+    assert hours("A", "2024-01-01T04:00") == [1, 3]  # closed at 04:00 exactly
+    assert hours("A", "2024-01-01T03:59") == [1]
+    assert hours("B", "2024-01-02") == []
+    assert hours("C", "2024-01-01T02:30") == [0, 1]
+    assert hours("A", "2024-01-01T02:30", PRICES.empty()) == [0, 1]
 
 
 # --------------------------------------------------------------------------------------------- the service itself

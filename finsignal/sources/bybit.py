@@ -31,13 +31,14 @@ _SYMBOL = re.compile(r"[A-Z0-9]{2,30}(-[A-Z0-9]{2,12}){0,2}")
 def make_exchange(market: str, *, base_url: str | None = None) -> Any:
     """The ccxt client of one market: 'bybit-linear', 'bybit-inverse' or 'bybit-spot'; it asks nothing yet.
 
-    Its rate limiter lets calls follow each other after 0.1 s, a twelfth of the 600 calls in 5 s that Bybit allows an
+    Its rate limiter lets calls follow each other after 25 ms, a third of the 600 calls in 5 s that Bybit allows an
     address. `base_url` takes the place of Bybit's own, for a server that replays answers. Raises ConfigError for
     another market.
     """
     _check_market(market)
     ccxt = require("ccxt", extra="all", work="fetching from Bybit")
-    exchange = ccxt.bybit({"enableRateLimit": True, "timeout": 20_000})
+    # ccxt weighs a call for market data with 5, and would let 0.1 s pass between two.
+    exchange = ccxt.bybit({"enableRateLimit": True, "rateLimit": 5, "timeout": 20_000})
     exchange.enableLastJsonResponse = True
     if base_url is not None:
         exchange.urls["api"] = dict.fromkeys(exchange.urls["api"], base_url.rstrip("/"))

@@ -89,7 +89,7 @@ def find_missing(prices: pd.DataFrame, bars: pd.DataFrame, *, symbol: str, now: 
     it was listed.
     """
     BARS.check(bars)
-    own = prices.loc[(prices["symbol"] == symbol), "open_time"]
+    own = prices.loc[prices["symbol"] == symbol, "open_time"]
     there = np.isin(to_integers(bars["open_time"]), to_integers(own))
     closed = (bars["close_time"] <= now).to_numpy()
     return bars[closed & ~there].reset_index(drop=True)
