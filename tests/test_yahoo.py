@@ -160,7 +160,7 @@ def test_a_bar_stamped_at_its_open_is_never_known_before_its_close(yahoo: Yahoo,
         bars = grid("2026-11-18", "2026-11-21", bar=bar)
         yahoo.prices = {("AAPL", interval): make_prices(bars)}
         stamps = yahoo.prices["AAPL", interval]["open_time"]
-        for now in pd.date_range("2026-11-18T14:00Z", "2026-11-20T22:00Z", freq="157min"):
+        for now in pd.date_range("2026-11-18T14:00Z", "2026-11-20T22:00Z", freq="317min"):
             prices = fetch(bar=bar, bars=bars, now=now).prices
             assert (prices["time"] <= now).all()
             assert len(prices) == (bars["close_time"] <= now).sum() <= (stamps <= now).sum()
@@ -224,6 +224,10 @@ def test_rows_without_prices_are_missing_bars_and_rows_without_volume_are_counte
     assert fetched.prices["volume"].iloc[6] == 0
 
 
+def test_prices_are_not_adjusted_for_dividends(yahoo: Yahoo, fetch: Fetch) -> None:
+    assert fetch().prices["close"].tolist() == yahoo.prices["AAPL", "1d"]["close"].tolist()
+
+
 def test_a_low_that_misses_the_close_by_rounding_is_kept(yahoo: Yahoo, fetch: Fetch) -> None:
     prices = yahoo.prices["AAPL", "1d"].copy()
     close = prices.loc[4, ["open", "close"]].min()
@@ -246,6 +250,16 @@ def test_rows_off_the_grid_are_counted_and_refused_past_the_limit(yahoo: Yahoo, 
     yahoo.prices = {("AAPL", "1h"): prices.assign(open_time=prices["open_time"] + LATENCY)}
     with pytest.raises(SourceError, match=r"35 of 35 rows cannot be used .* off the grid .* AAPL 1h from 2026-11-16"):
         fetch(bar="1h", bars=bars)
+
+
+def test_hours_of_a_market_that_never_closes(yahoo: Yahoo, fetch: Fetch) -> None:
+    bars = grid("2026-11-18", "2026-11-21", bar="1h", market="24x7")
+    yahoo.prices = {("BTC-USD", "1h"): make_prices(bars)}
+    yahoo.options = {"BTC-USD": {"zone": "UTC", "regular": ("00:00", "23:59")}}
+    fetched = fetch("BTC-USD", bar="1h", bars=bars, now=pd.Timestamp("2026-11-20T09:59Z"))
+    assert len(fetched.prices) == 57
+    assert fetched.prices["time"].max() == pd.Timestamp("2026-11-20T09:00Z")
+    assert fetched.missing.empty
 
 
 def test_a_symbol_on_another_market_is_refused(yahoo: Yahoo, fetch: Fetch) -> None:
@@ -431,6 +445,20 @@ def test_a_fault_that_stays_raises_and_is_no_empty_frame(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_service_that_stays_away_is_not_waited_for_at_every_symbol(
+    yahoo: Yahoo, fetch: Fetch, server: Server, waits: list[float]
+) -> None:
+    session = make_session(server.url)
+    yahoo.faults = [Answer(b"", 503)] * 7
+    for tries in ("5 tries", "1 try", "1 try"):
+        with pytest.raises(SourceError, match=f"after {tries} for AAPL"):
+            fetch(session=session)
+    assert waits == [1, 2, 4, 8]
+    assert len(fetch(session=session).prices) == 37
+    yahoo.faults = [Answer(b"", 503)] * 2
+    assert len(fetch(session=session).prices) == 37
+
+
 def test_a_server_that_is_not_there_raises(tmp_path: Path, waits: list[float]) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -540,7 +568,7 @@ def test_whatever_changes_in_an_answer_the_prices_are_whole_or_the_error_is_ours
     whole = make_chart("AAPL", "1h", make_prices(bars), **options)
     told = 0
     for path in list(places(whole)):
-        for junk in (None, "junk", 10**25, -1, [], [None], {"x": 1}):
+        for junk in (None, "junk", 10**25, [], {"x": 1}):
             changed = copy.deepcopy({"answer": whole})
             inner: Any = changed
             for key in ("answer", *path)[:-1]:
@@ -558,7 +586,9 @@ def test_whatever_changes_in_an_answer_the_prices_are_whole_or_the_error_is_ours
     assert told > 100
 
 
-def test_a_crumb_or_cookie_that_is_refused_does_not_matter(yahoo: Yahoo, fetch: Fetch) -> None:
+def test_a_crumb_or_cookie_that_is_refused_does_not_matter(
+    yahoo: Yahoo, fetch: Fetch, caplog: pytest.LogCaptureFixture
+) -> None:
     from yfinance.data import SingletonMeta
 
     for crumb in (Answer(b"Too Many Requests", 429), Answer(b"", 500), Answer(b"cut", cut=1), Answer(b"<html>", 404)):
@@ -566,6 +596,7 @@ def test_a_crumb_or_cookie_that_is_refused_does_not_matter(yahoo: Yahoo, fetch: 
         yahoo.crumb = crumb
         assert len(fetch().prices) == 37
     SingletonMeta._instances.clear()
+    assert caplog.records == []  # yfinance would warn on the terminal, and in its words
 
 
 def test_an_address_that_is_none_is_refused_and_its_secret_not_told() -> None:

@@ -16,9 +16,16 @@ from finsignal.clock import DAY, to_bar
 from finsignal.errors import ConfigError, SourceError
 from finsignal.sources.grid import OFF_GRID, find_missing, place
 from finsignal.sources.rows import OUTSIDE, UNFINISHED, Counts, check_now
-from finsignal.sources.service import retry
 from finsignal.sources.yahoo_news import fetch_news
-from finsignal.sources.yahoo_service import UNREADABLE, RefusedError, asking, make_session, regular_periods, to_error
+from finsignal.sources.yahoo_service import (
+    UNREADABLE,
+    AnswerError,
+    ask,
+    asking,
+    make_session,
+    regular_periods,
+    to_error,
+)
 from finsignal.tables import ACTIONS, BARS, INSTANT, PRICES, to_integers
 
 __all__ = ["Fetched", "fetch_news", "fetch_prices", "make_session"]
@@ -144,7 +151,7 @@ def _ask_chart(
 ) -> _Chart:
     with asking(cache) as yfinance:
 
-        def ask() -> pd.DataFrame:
+        def read_history() -> pd.DataFrame:
             # keepna: else rows without prices are gone before they are counted
             return yfinance.Ticker(symbol, session=session).history(
                 interval=interval,
@@ -160,8 +167,8 @@ def _ask_chart(
         session.answer = None
         frame = pd.DataFrame()
         try:
-            frame = retry(ask, source="yahoo", subject=subject, sleep=sleep)
-        except RefusedError as err:
+            frame = ask(read_history, subject, session, sleep)
+        except AnswerError as err:
             if err.kind == "nothing":
                 return _Chart(frame, note=f"Yahoo has nothing in this window ({err}).")
             raise to_error(err, subject) from err

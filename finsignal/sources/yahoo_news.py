@@ -12,8 +12,7 @@ import pandas as pd
 from finsignal.errors import ConfigError
 from finsignal.sources.capture import to_items
 from finsignal.sources.rows import check_now
-from finsignal.sources.service import retry
-from finsignal.sources.yahoo_service import UNREADABLE, RefusedError, asking, to_error
+from finsignal.sources.yahoo_service import UNREADABLE, AnswerError, ask, asking, to_error
 
 FEED = "yahoo"
 NEEDED = ("uuid", "title", "providerPublishTime")
@@ -43,20 +42,20 @@ def fetch_news(
     subject = f"news of {query}"
     with asking(cache) as yfinance:
 
-        def ask() -> list[Any]:
+        def read_news() -> list[Any]:
             found = yfinance.Search(
                 query, news_count=count, max_results=0, lists_count=0, include_cb=False, recommended=0, session=session
             )
             return list(found.news)
 
         try:
-            news = retry(ask, source="yahoo", subject=subject, sleep=sleep)
-        except (RefusedError, yfinance.exceptions.YFException, *UNREADABLE) as err:
+            news = ask(read_news, subject, session, sleep)
+        except (AnswerError, yfinance.exceptions.YFException, *UNREADABLE) as err:
             raise to_error(err, subject) from err
     items = [item for item in news if isinstance(item, dict)]
     for name in NEEDED:
         if news and not any(item.get(name) for item in items):
-            raise to_error(RefusedError(f"no item of news has {name!r}", kind="schema"), subject)
+            raise to_error(AnswerError(f"no item of news has {name!r}", kind="schema"), subject)
     return to_items([_to_row(item) for item in items], feed=FEED)
 
 
