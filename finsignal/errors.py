@@ -46,6 +46,10 @@ class RefusedError(FinsignalError):
     """A pass must not decide: it would change, or date back, what is on record."""
 
 
+class ManifestError(FinsignalError):
+    """A run folder is not what its manifest says, or does not come out again."""
+
+
 class MissingExtraError(FinsignalError, ImportError):
     """The work needs a package of an install extra that is not installed."""
 

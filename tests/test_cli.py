@@ -20,7 +20,7 @@ from finsignal.errors import ConfigError
 from finsignal.sentiment import score
 from finsignal.study import Inputs, Study, read_inputs
 
-VERBS = ("demo", "backtest", "signal", "score", "train", "evaluate")
+VERBS = ("demo", "backtest", "verify-run", "signal", "score", "train", "evaluate")
 P = ["p_negative", "p_neutral", "p_positive"]
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -351,7 +351,7 @@ def test_every_verb_has_help_with_an_example_and_json(run_cli: Cli, verb: str) -
 def test_help_names_every_verb(run_cli: Cli) -> None:
     code, out, _ = run_cli("--help")
     assert code == 0
-    assert all(f"\n    {verb} " in out for verb in VERBS)
+    assert all(f"\n    {verb} " in out or f"\n    {verb}\n" in out for verb in VERBS)
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -591,6 +591,50 @@ def test_people_read_the_verdict_the_notes_and_where_the_report_is(
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny"]
     model = read_json(Path("runs/tiny/summary.json").read_text(encoding="utf-8"))["model"]
     assert (model["name"], model["trained_on"]) == ("model words@0", ["a list of words"])
+
+
+def test_a_run_folder_is_verified_whatever_the_clock_and_the_working_folder(
+    run_cli: Cli, tiny_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_copy)
+    assert run_cli("backtest", "run.toml", "--news", "news.csv", "--out", "run")[0] == 0
+    monkeypatch.setattr(shared, "read_clock", lambda: pytest.fail("the clock was read"))
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run_cli("verify-run", "tiny/run", "--json")
+    assert (code, err) == (0, "")
+    found = read_json(out)
+    assert (found["folder"], found["changed"]) == ("tiny/run", [])
+    assert found["identical"] == sorted(p.name for p in Path("tiny/run").iterdir() if p.name != "manifest.json")
+    code, out, _ = run_cli("verify-run", "tiny/run")
+    assert (code, out) == (0, f"identical: {len(found['identical'])} files\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]  # nothing is left of the repeat
+
+
+def test_what_changed_since_a_run_is_one_sentence_or_a_list(
+    run_cli: Cli, tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_cli("backtest", tiny_copy / "run.toml", "--out", tiny_copy / "run")[0] == 0
+    (tiny_copy / "run" / "trades.parquet").write_bytes(b"")
+    with (tiny_copy / "news.csv").open("a") as file:
+        file.write("\n")
+    code, out, err = run_cli("verify-run", tiny_copy / "run", "--json")
+    assert (code, out) == (1, "")
+    assert err.count("\n") == 1
+    assert "trades.parquet of the folder was altered; " in err
+    assert "news.csv changed: its SHA-256 was " in err
+    code, out, err = run_cli("verify-run", tiny_copy / "run", "--anyway")  # an empty line tells the run nothing
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "! trades.parquet of the folder was altered"
+    assert lines[1].startswith("! ")
+    assert "news.csv changed" in lines[1]
+    assert lines[2:] == ["identical: 16 files"]
+
+
+def test_a_folder_without_a_manifest_is_one_sentence(run_cli: Cli, tiny: Path) -> None:
+    code, out, err = run_cli("verify-run", tiny)
+    assert (code, out) == (1, "")
+    assert err == f"finsignal: {tiny}: is no run folder; it holds no summary.json. Pass one that backtest wrote.\n"
 
 
 def test_a_signal_in_the_past_reads_a_file_that_goes_on(run_cli: Cli, tiny: Path) -> None:

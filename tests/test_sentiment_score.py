@@ -1,6 +1,7 @@
 """Scoring with a hand-made graph whose logits are known: order of labels, neighbours, repeats, damaged folders."""
 
 import hashlib
+import io
 import json
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pandas as pd
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -292,3 +294,102 @@ def test_a_moved_folder_is_the_same_model(tmp_path: Path) -> None:
     first = load_model(write_folder(tmp_path / "m"))
     shutil.move(tmp_path / "m", tmp_path / "elsewhere")
     assert load_model(tmp_path / "elsewhere") == first
+
+
+# --- a folder that is swapped -----------------------------------------------------------------------------------------
+
+
+def swap(folder: Path, other: Path) -> None:
+    """Another model, whole and valid, in the place of a folder; its files are written over, not only renamed."""
+    for path in other.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+
+
+def test_a_folder_swapped_after_loading_changes_nothing(tmp_path: Path) -> None:
+    model = load_model(write_folder(tmp_path / "m"))
+    before = model.predict_proba(["up", "down flat"])
+    other = write_folder(tmp_path / "other", names=("positive", "neutral", "negative"))
+    swap(tmp_path / "m", other)
+    np.testing.assert_array_equal(model.predict_proba(["up", "down flat"]), before)
+    assert load_model(tmp_path / "m").name == load_model(other).name != model.name
+
+
+def test_a_folder_swapped_between_check_and_use_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_folder(tmp_path / "m")
+    expected = load_model(folder)
+    other = write_folder(tmp_path / "other", names=("positive", "neutral", "negative"), max_tokens=1)
+    real = onnxruntime.SessionOptions
+    swapped = []
+
+    def swap_first() -> Any:  # made after every file was read and verified, before graph and tokenizer are built
+        swap(folder, other)
+        (folder / "tokenizer.json").write_text("{}")
+        swapped.append(folder)
+        return real()
+
+    monkeypatch.setattr(onnxruntime, "SessionOptions", swap_first)
+    model = load_model(folder)
+    assert swapped == [folder]
+    texts = ["up", "down flat", "up up up down"]
+    np.testing.assert_array_equal(model.predict_proba(texts), expected.predict_proba(texts))
+    assert (model.name, model.digest) == (expected.name, expected.digest)
+    assert model.card == expected.card
+
+
+def test_a_folder_swapped_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_folder(tmp_path / "m")
+    other = write_folder(tmp_path / "other", names=("positive", "neutral", "negative"))
+    real = Path.read_text
+
+    def read_then_swap(path: Path, **options: Any) -> str:
+        text = real(path, **options)
+        swap(folder, other)
+        return text
+
+    monkeypatch.setattr(Path, "read_text", read_then_swap)
+    with pytest.raises(ModelError, match=r"file model\.onnx was altered"):
+        load_model(folder)
+
+
+def test_each_file_is_read_once_and_its_bytes_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_folder(tmp_path / "m")
+    read: list[str] = []
+    real = io.open
+
+    def spy(file: Any, *arguments: Any, **options: Any) -> Any:
+        if str(file).startswith(str(folder)):
+            read.append(Path(file).name)
+        return real(file, *arguments, **options)
+
+    monkeypatch.setattr(io, "open", spy)
+    model = load_model(folder)
+    assert sorted(read) == ["card.json", "model.onnx", "tokenizer.json"]
+    assert [name for name, value in vars(model.session).items() if isinstance(value, bytes) and len(value) > 100] == []
+
+
+def test_a_file_that_the_card_lists_is_verified_though_scoring_does_not_need_it(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "m")
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "adapter.safetensors").write_bytes(b"weights")
+    card["files"]["adapter.safetensors"] = hashlib.sha256(b"weights").hexdigest()
+    (folder / "card.json").write_text(json.dumps(card))
+    load_model(folder)
+    (folder / "adapter.safetensors").write_bytes(b"others")
+    with pytest.raises(ModelError, match=r"file adapter\.safetensors was altered"):
+        load_model(folder)
+
+
+def test_weights_outside_the_graph_are_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # They would not be those verified: of a graph given as bytes, the runtime seeks them in the working folder.
+    folder = write_folder(tmp_path / "m")
+    graph = onnx.load(folder / "model.onnx")
+    onnx.save(graph, folder / "model.onnx", save_as_external_data=True, location="weights", size_threshold=0)
+    card = json.loads((folder / "card.json").read_text())
+    card["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in card["files"]}
+    (folder / "card.json").write_text(json.dumps(card))
+    monkeypatch.chdir(folder)
+    assert Path("weights").is_file()
+    with pytest.raises(ModelError, match=r"model\.onnx cannot be loaded"):
+        load_model(folder)

@@ -291,6 +291,7 @@ FILES = {
     "report.html", "summary.json", "settings.json", "equity.parquet", "targets.parquet", "orders.parquet",
     "rejected.parquet", "trades.parquet", "features.parquet", "signals.parquet", "weights.parquet", "state.parquet",
     "parameters.parquet", "news.parquet", "sentiment.parquet", "trade_news.parquet",
+    "manifest.json",
 }  # fmt: skip
 
 

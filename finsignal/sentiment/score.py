@@ -54,6 +54,7 @@ class Model:
     order: tuple[int, ...] = field(repr=False)  # column of the graph that holds each of LABELS
     session: Any = field(repr=False, compare=False)
     tokenizer: Any = field(repr=False, compare=False)
+    digest: str = field(default="", repr=False)  # SHA-256 that `name` begins; "" where there is no folder behind it
 
     @property
     def trained_until(self) -> pd.Timestamp:
@@ -114,33 +115,46 @@ def load_model(folder: Path | str | None = None, *, label_map: Mapping[str, str]
     """The model of a folder; without one, the model that ships.
 
     The card lists the folder's files with their SHA-256, and its label names in the order of the graph's outputs, in
-    any order. label_map turns other label names into negative, neutral and positive.
+    any order. label_map turns other label names into negative, neutral and positive. Each file is read once, and what
+    was verified is what runs, whatever becomes of the folder meanwhile.
 
     Raises ModelError, naming the file, where one is missing, altered, or a pickle, which could run code when read.
     """
     folder = DEFAULT if folder is None else Path(folder)
-    card = read_card(folder)
+    card = _read_card(folder)
     order = _to_order([str(name) for name in card["labels"]], label_map, folder)
-    import onnxruntime
-    from tokenizers import Tokenizer
+    with ThreadPoolExecutor(1) as pool:  # reading and digests need no interpreter, so they take no time beside imports
+        reading = pool.submit(_read_verified, folder, card["files"])
+        import onnxruntime
+        from tokenizers import Tokenizer
 
+        files = reading.result()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        str(folder / GRAPH), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOW_FUSIONS
-    )
-    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    # A graph may name files beside it for its weights. Their bytes are not those verified, so none is found.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    tokenizer = Tokenizer.from_buffer(files[TOKENIZER])
+    runtime = onnxruntime.capi.onnxruntime_pybind11_state
+    try:
+        session = onnxruntime.InferenceSession(
+            files.pop(GRAPH), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOW_FUSIONS
+        )
+    except (runtime.Fail, runtime.InvalidGraph, runtime.InvalidProtobuf, runtime.NotImplemented) as err:
+        raise ModelError(f"{folder}: {GRAPH} cannot be loaded ({err}).") from err
+    session._model_bytes = None  # the session has weights of its own, and would hold the file's bytes beside them
     tokenizer.no_padding()
     tokenizer.enable_truncation(int(card["max_tokens"]))
+    digest = digest_of(card)
     return Model(
-        name=f"{card['name']}@{digest_of(card)[:12]}",
+        name=f"{card['name']}@{digest[:12]}",
         temperature=float(card["temperature"]),
         card=card,
         order=order,
         session=session,
         tokenizer=tokenizer,
+        digest=digest,
     )
 
 
@@ -155,11 +169,8 @@ def digest_of(card: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def read_card(folder: Path) -> dict[str, Any]:
-    """The card of a model folder whose files are all there and unaltered.
-
-    Raises ModelError, naming the file, or the key of the card with what was expected and found.
-    """
+def _read_card(folder: Path) -> dict[str, Any]:
+    """The card of a model folder, its values checked. Raises ModelError, naming the key with expected and found."""
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such model folder.")
     pickles = sorted(path.name for path in folder.rglob("*") if path.suffix.lower() in PICKLES)
@@ -177,14 +188,25 @@ def read_card(folder: Path) -> dict[str, Any]:
     for name in (GRAPH, TOKENIZER):
         if name not in card["files"]:
             raise ModelError(f"{folder}: {CARD} lists no file {name!r}.")
-    for name, expected in card["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise ModelError(f"{folder}: file {name} is missing; expected SHA-256 {expected}.")
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    return card
+
+
+def _read_verified(folder: Path, files: Mapping[str, str]) -> dict[str, bytes]:
+    """The bytes of graph and tokenizer, after each of `files` (name -> SHA-256) was read, once, and found unaltered."""
+    kept = {}
+    for name, expected in files.items():
+        try:
+            content = (folder / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as err:
+            raise ModelError(f"{folder}: file {name} is missing; expected SHA-256 {expected}.") from err
+        except OSError as err:
+            raise ModelError(f"{folder}: file {name} cannot be read ({err.strerror or err}).") from err
+        found = hashlib.sha256(content).hexdigest()
         if found != expected:
             raise ModelError(f"{folder}: file {name} was altered: expected SHA-256 {expected}, found {found}.")
-    return card
+        if name in (GRAPH, TOKENIZER):
+            kept[name] = content
+    return kept
 
 
 def _check_card(card: Any, folder: Path) -> None:

@@ -23,11 +23,11 @@ from finsignal.signals import Decided, Strategy, make_features, make_flat_state,
 from finsignal.splits import Split, make_split
 from finsignal.study.deciding import decide_run
 from finsignal.study.inputs import UNKNOWN_SCORES, Inputs, check_seen, text_rules
+from finsignal.study.manifest import RUN_FOLDER_MARK, Request, make_manifest, write_manifest
 from finsignal.study.summary import make_summary
 from finsignal.tables import PARAMETERS, PROBABILITIES, SENTIMENT, BacktestResult, to_integers
 from finsignal.writing import whole_folder
 
-RUN_FOLDER_MARK = "summary.json"  # the file by which a folder shows to be one that a study wrote
 TRADE_NEWS = (
     *("trade", "symbol", "published", "known", "decided", "filled"),
     *("title", "source", "url", *PROBABILITIES, "share"),
@@ -36,7 +36,10 @@ TRADE_NEWS = (
 
 @dataclass(frozen=True)
 class Study:
-    """A run carried out. `summary` is for JSON, `curves` one column of equity for each compared account."""
+    """A run carried out.
+
+    summary is for JSON, curves one column of equity for each compared account, manifest what it was made of.
+    """
 
     run: RunFile
     result: BacktestResult
@@ -47,6 +50,7 @@ class Study:
     curves: pd.DataFrame
     trade_news: pd.DataFrame
     summary: dict[str, Any]
+    manifest: dict[str, Any]
 
 
 def run_study(
@@ -56,6 +60,8 @@ def run_study(
     *,
     models: Mapping[str, Model] | None = None,
     notes: Sequence[str] = (),
+    request: Request | None = None,
+    files: Mapping[str, str | None] | None = None,
 ) -> Study:
     """The run carried out with the first of `sentiments` (name -> table), beside the others and the baselines.
 
@@ -63,6 +69,8 @@ def run_study(
     flat, and the one with the highest net Sharpe ratio is reported on the test bars; each sentiment chooses its own.
     All accounts trade the same bars at the same costs. `models` are those behind the sentiments; scores
     from elsewhere have none, and what they have seen is not known. `notes` are said first, beside the study's own.
+    `request` and the digests of its `files` are what `study.run_request` read all this from; without them the run
+    folder says of what it was made, but cannot be repeated from it.
     """
     models = models or {}
     names = list(sentiments)
@@ -119,6 +127,7 @@ def run_study(
         curves=pd.DataFrame({name: r.equity for name, r in results.items()}),
         trade_news=make_trade_news(main.result, inputs.news, sentiments[names[0]], inputs.bars, text_rules(run)),
         summary=summary,
+        manifest=make_manifest(run, inputs, sentiments, models, request=request, files=files or {}),
     )
 
 
@@ -210,7 +219,10 @@ def _split(run: RunFile, bars: pd.DataFrame) -> Split | None:
 
 
 def write_study(study: Study, folder: Path) -> Path:
-    """The run folder: report.html, summary.json, settings.json and the tables as Parquet. It appears whole or not."""
+    """The run folder: report.html, summary.json, settings.json, the tables as Parquet, and manifest.json.
+
+    It appears whole or not.
+    """
     from finsignal.report import write_report
 
     with whole_folder(folder, mark=RUN_FOLDER_MARK) as work:
@@ -236,4 +248,5 @@ def write_study(study: Study, folder: Path) -> Path:
             curves=study.curves,
             trade_news=study.trade_news,
         )
+        write_manifest(study.manifest, work)
     return folder

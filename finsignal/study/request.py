@@ -1,0 +1,82 @@
+"""A request carried out: what it names read and scored, then judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from finsignal.config import RunFile
+from finsignal.errors import ConfigError
+from finsignal.sentiment.score import Model
+from finsignal.study.inputs import Inputs, read_inputs
+from finsignal.study.manifest import Request, digest_files
+from finsignal.study.run import Study, run_study
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a request names, read: the inputs, its sentiment tables by name, the models behind them, and what to say."""
+
+    request: Request
+    files: Mapping[str, str | None]
+    inputs: Inputs
+    sentiments: Mapping[str, pd.DataFrame]
+    models: Mapping[str, Model]
+    notes: tuple[str, ...]
+
+
+def read_request(request: Request, *, progress: bool = False) -> Read:
+    """The request's inputs and scores. progress: a bar on stderr while texts are scored."""
+    files = digest_files(request)  # first: of a file that changes while it is read, the manifest then names the change
+    inputs = read_inputs(request.run, now=request.now)
+    given, notes = read_given_scores(request.run, request.sentiment, inputs.news)
+    scored, models = score_by_model(request.model, inputs.news, progress=progress)
+    return Read(request, files, inputs, {**given, **scored}, models, tuple(notes))
+
+
+def run_read(read: Read) -> Study:
+    """The study of what was read; its manifest has all that repeats it."""
+    return run_study(
+        read.request.run,
+        read.inputs,
+        read.sentiments,
+        models=read.models,
+        notes=read.notes,
+        request=read.request,
+        files=read.files,
+    )
+
+
+def run_request(request: Request, *, progress: bool = False) -> Study:
+    """The request read and carried out. progress: a bar on stderr while texts are scored."""
+    return run_read(read_request(request, progress=progress))
+
+
+def read_given_scores(run: RunFile, path: Path | None, news: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """The sentiment table of a file by its name, and what its reader notes; nothing where there is no file."""
+    from finsignal.sources.files import read_sentiment
+
+    if path is None:
+        return {}, []
+    if run.sentiment is None:
+        raise ConfigError(
+            f"{run.path}: --sentiment needs to know the file's columns. Write a [sentiment] section, or pass "
+            "--map by=text --map time=COLUMN --map text=COLUMN --map label=COLUMN."
+        )
+    table, counts = read_sentiment(path, run.sentiment, news, limit=run.row_limit)
+    dropped = [f"{path.name}: {n} rows dropped: {reason}." for reason, n in counts.dropped.items()]
+    return {f"scores of {path.name}": table}, [*counts.notes, *dropped]
+
+
+def score_by_model(
+    folder: Path | None, news: pd.DataFrame, *, progress: bool = False
+) -> tuple[dict[str, pd.DataFrame], dict[str, Model]]:
+    """A model's sentiment table by the model's name, and the model by the same name; without a folder, the shipped."""
+    from finsignal.sentiment.score import load_model, score_news
+
+    model = load_model(folder)
+    name = f"model {model.name}"
+    return {name: score_news(news, model, progress=progress)}, {name: model}
