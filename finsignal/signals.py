@@ -21,6 +21,7 @@ from finsignal.features import (
     make_price_features,
     sentiment_lookback,
 )
+from finsignal.features.grid import rows_of
 from finsignal.tables import FEATURES, INSTANT, PARAMETERS, SIGNALS, STATE, TEXT, WEIGHTS, to_integers
 
 Strategy = Callable[..., pd.DataFrame]
@@ -281,49 +282,50 @@ def to_limited(
     """
     if limits == Limits() or signals.empty:
         return signals
-    at = np.searchsorted(to_integers(bars["time"]), to_integers(signals["time"]))
+    grid = to_integers(bars["time"])
+    at = np.searchsorted(grid, to_integers(signals["time"]))
     reason = np.full(len(signals), "", dtype=object)
-    for symbol, rows in signals.groupby("symbol", sort=False).indices.items():
-        for limit, table, make_ages, what, unit in (
-            (limits.stale_prices, prices, _price_ages, "prices stale", "bar"),
-            (limits.silent_news, news, _text_ages, "news silent", "text"),
-        ):
-            if limit is None:
-                continue
-            age, newest = make_ages(table[table["symbol"] == symbol], bars, at[rows])
+    places = signals.groupby("symbol", sort=False).indices
+    for limit, table, what, unit in (
+        (limits.stale_prices, prices, "prices stale", "bar"),
+        (limits.silent_news, news, "news silent", "text"),
+    ):
+        if limit is None:
+            continue
+        known, shown = to_integers(table["time"]), to_integers(table["open_time" if unit == "bar" else "time"])
+        rows = rows_of(table["symbol"], [str(name) for name in places])
+        for symbol, place in places.items():
+            ours = rows.get(str(symbol), slice(0, 0))
+            # A row that came late is not the newest bar; texts are sorted by the instant shown.
+            stamps = np.maximum.accumulate(shown[ours])
+            newest = np.searchsorted(known[ours], grid[at[place]], side="right") - 1
+            age = np.full(len(place), OLD)
+            there = np.flatnonzero(newest >= 0)
+            make_ages = _bar_ages if unit == "bar" else _text_ages
+            age[there] = make_ages(stamps[newest[there]], bars, at[place][there])
             for row in np.flatnonzero(age > limit):
                 found = f"no {unit} known in the last {limit + TOLD + 1} bars"
                 if age[row] <= limit + TOLD:
-                    stamp = pd.Timestamp(newest[row], unit="us").strftime("%Y-%m-%d %H:%M")
+                    stamp = pd.Timestamp(stamps[newest[row]], unit="us").strftime("%Y-%m-%d %H:%M")
                     found = f"newest {unit} {stamp}, {age[row]} bar{'' if age[row] == 1 else 's'} old"
-                before = reason[rows[row]]
-                reason[rows[row]] = f"{before}; {what}: {found}, limit {limit}".removeprefix("; ")
+                before = reason[place[row]]
+                reason[place[row]] = f"{before}; {what}: {found}, limit {limit}".removeprefix("; ")
     out = signals.assign(reason=pd.Series(reason, index=signals.index, dtype=TEXT))
     out.loc[out["reason"] != "", "signal"] = "HOLD"
     return SIGNALS.check(out)
 
 
-def _price_ages(rows: pd.DataFrame, bars: pd.DataFrame, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bars that closed since the newest bar known at each decision at `at`, and that bar's open; OLD where none is."""
-    decisions = to_integers(bars["time"])[at]
-    closed = np.searchsorted(to_integers(bars["close_time"]), decisions, side="right")
-    opens = np.maximum.accumulate(to_integers(rows["open_time"]))  # a row that came late is not the newest bar
-    newest = np.searchsorted(to_integers(rows["time"]), decisions, side="right") - 1
-    if not len(opens):
-        return np.full(len(at), OLD), np.zeros(len(at), dtype=np.int64)
-    bar = np.searchsorted(to_integers(bars["open_time"]), opens[newest], side="right") - 1
-    return np.where((newest >= 0) & (bar >= 0), np.maximum(closed - 1 - bar, 0), OLD), opens[newest]
+def _bar_ages(opens: np.ndarray, bars: pd.DataFrame, at: np.ndarray) -> np.ndarray:
+    """Bars of the grid that have closed at the decisions at `at` since the bars that opened at `opens`."""
+    closed = np.searchsorted(to_integers(bars["close_time"]), to_integers(bars["time"])[at], side="right")
+    bar = np.searchsorted(to_integers(bars["open_time"]), opens, side="right") - 1
+    return np.where(bar >= 0, np.maximum(closed - 1 - bar, 0), OLD)
 
 
-def _text_ages(rows: pd.DataFrame, bars: pd.DataFrame, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bars since the newest text known at each decision at `at` was first known, and its time; OLD where none is."""
+def _text_ages(known: np.ndarray, bars: pd.DataFrame, at: np.ndarray) -> np.ndarray:
+    """Bars from the first decision that knew of a text to the decisions at `at`."""
     decisions = to_integers(bars["time"])
-    known = to_integers(rows["time"])
-    newest = np.searchsorted(known, decisions[at], side="right") - 1
-    if not len(known):
-        return np.full(len(at), OLD), np.zeros(len(at), dtype=np.int64)
-    first = np.searchsorted(decisions, known[newest])
-    return np.where((newest >= 0) & (known[newest] >= decisions[0]), at - first, OLD), known[newest]
+    return np.where(known >= decisions[0], at - np.searchsorted(decisions, known), OLD)
 
 
 def make_flat_state(symbols: Sequence[str]) -> pd.DataFrame:
@@ -467,11 +469,12 @@ def known_closes(prices: pd.DataFrame, bars: pd.DataFrame, symbols: Sequence[str
     It may be of a row before the grid began, or of one that is no bar of the grid.
     """
     out = np.full((len(bars), len(symbols)), np.nan)
-    decisions = to_integers(bars["time"])
+    decisions, times, close = to_integers(bars["time"]), to_integers(prices["time"]), prices["close"].to_numpy()
+    rows = rows_of(prices["symbol"], symbols)
     for column, symbol in enumerate(symbols):
-        rows = prices[prices["symbol"] == symbol]
-        newest = np.searchsorted(to_integers(rows["time"]), decisions, side="right") - 1
-        out[newest >= 0, column] = rows["close"].to_numpy()[newest[newest >= 0]]
+        ours = rows.get(symbol, slice(0, 0))
+        newest = np.searchsorted(times[ours], decisions, side="right") - 1
+        out[newest >= 0, column] = close[ours][newest[newest >= 0]]
     return out
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_texts import plain_sums, plain_texts
 
 from finsignal.errors import ConfigError, TableError
 from finsignal.features import (
@@ -13,6 +14,7 @@ from finsignal.features import (
     OPEN_INTEREST_LOOKBACK,
     SENTIMENT_FEATURES,
     aggregate_sentiment,
+    make_counted_texts,
     make_funding_features,
     make_open_interest_features,
     make_price_features,
@@ -626,3 +628,87 @@ def test_sentiment_equals_a_plain_loop_and_keeps_its_ranges(seed: int, size: int
     known = out[out["sent_count"] > 0]
     assert known["sent_score"].between(-1, 1).all()
     assert known["sent_confidence"].between(1 / 3 - 1e-12, 1).all()
+
+
+# --- sentiment: one symbol at a time is all at once -----------------------------------------------------------------
+
+
+def random_tables(seed: int, size: int, grid: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """News and sentiment as no contract would let them be: in any order, ids twice, scores, instants and texts missing.
+
+    A third are as the contract wants them, sorted alike; a third are that but for scores that come late.
+    """
+    rng = np.random.default_rng(seed)
+    minutes = rng.integers(-200, 60 * len(grid) + 60, size)
+    news = pd.DataFrame(
+        {
+            "article_id": rng.permutation([f"t{n}" for n in range(size)]),
+            "time": pd.Series(START + pd.to_timedelta(minutes // 20 * 20, unit="min"), dtype=INSTANT),
+            "source": rng.choice(["wire", "blog", ""], size),
+            "story": rng.choice(["", *(f"s{n}" for n in range(max(size // 3, 1)))], size),
+            "symbol": rng.choice(["A", "B", "C", "Z"], size),
+            "relevance": rng.choice([0.0, 0.3, 0.5, 0.7, 1.0], size),
+        }
+    ).astype({"article_id": "str", "source": "str", "story": "str", "symbol": "str"})
+    news = news.sort_values(["symbol", "time", "article_id"], ignore_index=True)
+    sentiment = news[["article_id", "symbol", "time"]].copy()
+    sentiment[["p_negative", "p_neutral", "p_positive"]] = rng.dirichlet([0.5, 0.5, 0.5], size)
+    kind = rng.integers(3)
+    if kind == 1:
+        late = pd.to_timedelta(rng.integers(-300, 300, size), unit="min")
+        sentiment["time"] = pd.Series(sentiment["time"] + late, dtype=INSTANT)
+    if kind == 2:
+        again = news.iloc[rng.integers(0, size, size // 4)]
+        times = pd.Series(again["time"] + 40 * MINUTE, dtype=INSTANT)
+        news = pd.concat([news, again.assign(time=times)]).iloc[rng.permutation(size + size // 4)]
+        news = news.reset_index(drop=True)
+        sentiment = sentiment.iloc[rng.permutation(size)[: -(-size * 4 // 5)]].reset_index(drop=True)
+        for table, column, share in (
+            *((sentiment, "time", 0.1), (news, "time", 0.1), (sentiment, "p_neutral", 0.1)),
+            *((news, "source", 0.1), (news, "story", 0.1)),
+        ):
+            table[column] = table[column].mask(rng.random(len(table)) < share)
+    return news, sentiment
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.integers(1, 150),
+    max_age=st.integers(0, 6),
+    sources=st.sampled_from([{}, {"blog": 0.4}, {"wire": 0.0, "other": 2.0}]),
+    min_relevance=st.sampled_from([0.0, 0.4]),
+    symbols=st.sampled_from([["A", "B", "C", "D"], ["B"]]),
+)
+def test_symbol_by_symbol_gives_the_bits_of_all_at_once(
+    seed: int, size: int, max_age: int, sources: dict, min_relevance: float, symbols: list[str]
+) -> None:
+    grid = make_grid(14)
+    news, sentiment = random_tables(seed, size, grid)
+    options = {"half_life": 1.7, "max_age": max_age, "min_relevance": min_relevance, "source_weights": sources}
+    expected = plain_texts(news, sentiment, grid, symbols, **options)
+    found = make_counted_texts(news, sentiment, grid, symbols, **options)
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+    out = aggregate_sentiment(news, sentiment, grid, symbols, **options)
+    sums = plain_sums(expected, len(grid), len(symbols), half_life=1.7, max_age=max_age)
+    np.testing.assert_array_equal(out[list(SENTIMENT_FEATURES)].to_numpy().T, sums)
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("known_to_news", [False, True])
+def test_a_text_scored_twice_is_the_same_refusal(shuffled: bool, known_to_news: bool) -> None:
+    news, sentiment = random_tables(0, 60, make_grid(14))
+    twice = sentiment[sentiment["symbol"] == "B"].iloc[[3, 7]]
+    later = pd.Series(twice["time"] + HOUR, dtype=INSTANT)
+    sentiment = pd.concat([sentiment, twice.assign(time=later)]).sort_values(["symbol", "time"], ignore_index=True)
+    if shuffled:
+        sentiment = sentiment.sample(frac=1, random_state=3, ignore_index=True)
+    if not known_to_news:
+        news = news[news["symbol"] != "B"].reset_index(drop=True)
+    said = []
+    for function in (plain_texts, make_counted_texts, aggregate_sentiment):
+        with pytest.raises(TableError, match="is scored more than once for B") as caught:
+            function(news, sentiment, make_grid(14), ["A", "B"], **PLAIN)
+        said.append(str(caught.value))
+    assert len(set(said)) == 1
+    make_counted_texts(news, sentiment, make_grid(14), ["A", "C"], **PLAIN)  # what is not asked for is not looked at

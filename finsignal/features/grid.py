@@ -44,6 +44,27 @@ def at_decisions(
     return dict(zip(lookback, out, strict=True))
 
 
+def rows_of(symbols: pd.Series, names: Sequence[str]) -> dict[str, slice | np.ndarray]:
+    """The rows of each name, in their order; names without rows are left out.
+
+    Where every symbol's rows lie together, as in a sorted table, a string is only compared with its neighbour.
+    """
+    if symbols.empty:
+        return {}
+    values = symbols.array
+    starts = np.flatnonzero(np.concatenate([[True], np.asarray(values[1:] != values[:-1], dtype=bool)]))
+    heads = symbols.take(starts)
+    if heads.is_unique:
+        ends = np.append(starts[1:], len(symbols)).tolist()
+        spans = {name: slice(lo, hi) for name, lo, hi in zip(heads, starts.tolist(), ends, strict=True)}
+        return {name: spans[name] for name in names if name in spans}
+    codes, unique = pd.factorize(symbols)
+    order = np.argsort(codes, kind="stable")
+    edges = np.searchsorted(codes[order], np.arange(len(unique) + 1))
+    places = {name: place for place, name in enumerate(unique)}
+    return {name: order[edges[places[name]] : edges[places[name] + 1]] for name in names if name in places}
+
+
 def first_decision(bars: pd.DataFrame) -> int:
     """The first decision of the grid in microseconds; later than anything where the grid is empty."""
     return int(to_integers(bars["time"])[0]) if len(bars) else int(np.iinfo(np.int64).max)

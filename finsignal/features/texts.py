@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from pandas.api.extensions import ExtensionArray
 
-from finsignal.clock import bar_of
 from finsignal.errors import ConfigError, TableError
-from finsignal.features.grid import check_options, first_decision, to_features
-from finsignal.tables import PROBABILITIES, to_integers
+from finsignal.features.grid import check_options, first_decision, rows_of, to_features
+from finsignal.tables import INSTANT, PROBABILITIES, to_integers
 
 SENTIMENT_FEATURES = ("sent_negative", "sent_neutral", "sent_positive", "sent_score", "sent_confidence", "sent_count")
+MISSING = np.iinfo(np.int64).min
+NO_ROWS = np.empty(0, dtype=np.int64)
 MOST_HALF_LIVES = 900  # beyond it 0.5**n leaves the normal doubles, and a mean of such weights is noise
 
 
@@ -53,34 +56,26 @@ def aggregate_sentiment(
     Raises ConfigError at options that cannot be meant, TableError where sentiment scores one text of a symbol twice.
     """
     names = check_options(symbols, max_age)
-    texts = make_counted_texts(
-        news,
-        sentiment,
-        bars,
-        names,
-        half_life=half_life,
-        max_age=max_age,
-        min_relevance=min_relevance,
-        source_weights=source_weights,
-    )
+    _check_weights(half_life, max_age, min_relevance, source_weights)
     size = len(bars)
-    cell = texts["code"].to_numpy() * size + texts["first"].to_numpy()
-    weight = texts["weight"].to_numpy()
-    columns = [weight * texts[p].to_numpy() for p in PROBABILITIES] + [weight]
-    # bincount adds in row order, which is the texts' order in time: a later text changes no earlier sum.
-    fresh = np.stack(
-        [np.bincount(cell, weights=c, minlength=len(names) * size) for c in columns]
-        + [np.bincount(cell, minlength=len(names) * size).astype(float)]
-    ).reshape(5, len(names), size)
-    total = fresh.copy()
-    for age in range(1, min(max_age, size - 1) + 1):
-        total[:4, :, age:] += fresh[:4, :, :-age] * 0.5 ** (age / half_life)
-        total[4, :, age:] += fresh[4, :, :-age]
-    sums = total.reshape(5, len(names) * size)
-    shares = np.full((3, len(names) * size), np.nan)
-    np.divide(sums[:3], sums[3], out=shares, where=sums[3] > 0)
-    values = [*shares, shares[2] - shares[0], shares.max(axis=0), sums[4]]
-    return to_features(bars, names, dict(zip(SENTIMENT_FEATURES, values, strict=True)))
+    out = np.full((6, len(names), size), np.nan)
+    out[5] = 0.0
+    probabilities = [sentiment[p].to_numpy() for p in PROBABILITIES]
+    for texts in _count_texts(news, sentiment, bars, names, max_age, min_relevance, source_weights):
+        columns = [texts.weight * p[texts.score] for p in probabilities] + [texts.weight]
+        # bincount adds in row order, which is the texts' order in time: a later text changes no earlier sum.
+        fresh = np.stack(
+            [np.bincount(texts.first, weights=c, minlength=size) for c in columns]
+            + [np.bincount(texts.first, minlength=size).astype(float)]
+        )
+        total = fresh.copy()
+        for age in range(1, min(max_age, size - 1) + 1):
+            total[:4, age:] += fresh[:4, :-age] * 0.5 ** (age / half_life)
+            total[4, age:] += fresh[4, :-age]
+        shares = np.full((3, size), np.nan)
+        np.divide(total[:3], total[3], out=shares, where=total[3] > 0)
+        out[:, texts.code] = [*shares, shares[2] - shares[0], shares.max(axis=0), total[4]]
+    return to_features(bars, names, dict(zip(SENTIMENT_FEATURES, out.reshape(6, -1), strict=True)))
 
 
 def texts_behind(
@@ -141,33 +136,136 @@ def make_counted_texts(
     """
     names = check_options(symbols, max_age)
     _check_weights(half_life, max_age, min_relevance, source_weights)
-    scores = sentiment.loc[sentiment["symbol"].isin(names), ["article_id", "symbol", "time", *PROBABILITIES]]
-    twice = scores.duplicated(["article_id", "symbol"]).to_numpy()
-    if twice.any():
-        row = scores.iloc[int(twice.argmax())]
-        raise TableError(
-            f"sentiment: article {row['article_id']} is scored more than once for {row['symbol']}; "
-            "expected one row, keep the rows of one model."
-        )
-    texts = news[news["symbol"].isin(names)].merge(
-        scores.rename(columns={"time": "scored"}), on=["article_id", "symbol"], how="inner"
+    found = list(_count_texts(news, sentiment, bars, names, max_age, min_relevance, source_weights))
+    none = np.empty(0, dtype=np.int64)
+    row, score, known, first = (
+        np.concatenate([none, *(getattr(t, name) for t in found)]) for name in ("row", "score", "known", "first")
     )
-    weight = (
-        texts["relevance"].to_numpy()
-        * texts["source"].map(dict(source_weights)).astype(float).fillna(1.0).to_numpy()
-        * texts[list(PROBABILITIES)].to_numpy().max(axis=1, initial=0.0)
+    texts = news.take(row).reset_index(drop=True)
+    texts["scored"] = sentiment["time"].take(score).array
+    for name in PROBABILITIES:
+        texts[name] = sentiment[name].take(score).array
+    texts["known"] = pd.Series(pd.to_datetime(known, unit="us", utc=True), dtype=INSTANT)
+    texts["weight"] = np.concatenate([np.empty(0), *(t.weight for t in found)])
+    texts["code"] = np.repeat(np.array([t.code for t in found], dtype=np.int64), [len(t.row) for t in found])
+    texts["first"] = first
+    return texts
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """The texts of one symbol that count, in the order of known and article_id."""
+
+    code: int  # of the symbol
+    row: np.ndarray  # position in news
+    score: np.ndarray  # position in sentiment
+    known: np.ndarray  # microseconds
+    first: np.ndarray  # position of the bar
+    weight: np.ndarray
+
+
+def _count_texts(
+    news: pd.DataFrame,
+    sentiment: pd.DataFrame,
+    bars: pd.DataFrame,
+    names: list[str],
+    max_age: int,
+    min_relevance: float,
+    source_weights: Mapping[str, float],
+) -> Iterator[_Texts]:
+    """The texts that count, symbol by symbol, so that no more than one symbol's rows are ever copied."""
+    decisions, begin = to_integers(bars["time"]), first_decision(bars)
+    ids, scored_ids, sources, stories = (
+        column.array for column in (news["article_id"], sentiment["article_id"], news["source"], news["story"])
     )
-    texts["known"] = texts["time"].where(texts["time"] >= texts["scored"], texts["scored"])
-    texts["weight"] = weight
-    texts["code"] = pd.Categorical(texts["symbol"], categories=names).codes.astype(np.int64)
-    texts = texts[(texts["relevance"] >= min_relevance) & (weight > 0)]
-    texts = texts.sort_values(["code", "known", "article_id"], kind="stable").reset_index(drop=True)
-    texts["first"] = bar_of(bars, texts["known"])
-    # Before the first decision the age in bars is unknown; after the last the text waits for a bar that is not here.
-    texts = texts[(to_integers(texts["known"]) >= first_decision(bars)) & (texts["first"] < len(bars)).to_numpy()]
-    story = texts["story"].where(texts["story"] != "", "\0" + texts["article_id"])
-    since = texts["first"] - texts.groupby(["code", story], sort=False)["first"].shift(1)
-    return texts[~(since <= max_age).to_numpy()].reset_index(drop=True)
+    relevance = news["relevance"].to_numpy()
+    probabilities = [sentiment[p].to_numpy() for p in PROBABILITIES]
+    times, scored = _microseconds(news["time"]), _microseconds(sentiment["time"])
+    ours, theirs = rows_of(news["symbol"], names), rows_of(sentiment["symbol"], names)
+    for code, name in enumerate(names):
+        row, score = ours.get(name, NO_ROWS), theirs.get(name, NO_ROWS)
+        if len(pd.unique(scored_ids[score])) < len(scored_ids[score]):
+            _refuse_twice(sentiment, names)
+        match = _match(ids[row], scored_ids[score])
+        if match is not None:
+            row, score = _positions(row)[match >= 0], _positions(score)[match[match >= 0]]
+        weight = relevance[row] * _weigh(sources[row], source_weights)
+        weight = weight * np.maximum(np.maximum(*(p[score] for p in probabilities[:2])), probabilities[2][score])
+        # The later of the two; the smallest integer is an instant that is missing, which is never known.
+        known = np.where(scored[score] == MISSING, MISSING, np.maximum(times[row], scored[score]))
+        first = np.searchsorted(decisions, known)
+        # Before the first decision the age in bars is unknown; after the last the text waits for a bar not here.
+        good = (relevance[row] >= min_relevance) & (weight > 0) & (known >= begin) & (first < len(bars))
+        kept = _order(np.flatnonzero(good), known, ids[row])
+        kept = kept[~_repeats(kept, stories[row], ids[row], first, max_age)]
+        if len(kept):
+            row, score = _positions(row)[kept], _positions(score)[kept]
+            yield _Texts(code, row, score, known[kept], first[kept], weight[kept])
+
+
+def _microseconds(instants: pd.Series) -> np.ndarray:
+    """As `to_integers`, without a copy where the instants are stored as such."""
+    index = pd.DatetimeIndex(instants)
+    return index.asi8 if index.unit == "us" else to_integers(index)
+
+
+def _positions(rows: slice | np.ndarray) -> np.ndarray:
+    return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+
+
+def _match(ours: ExtensionArray, theirs: ExtensionArray) -> np.ndarray | None:
+    """For each of our ids the position among theirs, -1 where it is not there; None where both are the same."""
+    if len(ours) == len(theirs) and np.asarray(ours == theirs, dtype=bool).all():
+        return None
+    codes, unique = pd.factorize(pd.concat([pd.Series(theirs), pd.Series(ours)], ignore_index=True))
+    place = np.full(len(unique), -1)
+    place[codes[: len(theirs)]] = np.arange(len(theirs))
+    return place[codes[len(theirs) :]]
+
+
+def _refuse_twice(sentiment: pd.DataFrame, names: list[str]) -> None:
+    keys = sentiment.loc[sentiment["symbol"].isin(names), ["article_id", "symbol"]]
+    row = keys.iloc[int(keys.duplicated().to_numpy().argmax())]
+    raise TableError(
+        f"sentiment: article {row['article_id']} is scored more than once for {row['symbol']}; "
+        "expected one row, keep the rows of one model."
+    )
+
+
+def _weigh(sources: ExtensionArray, weights: Mapping[str, float]) -> np.ndarray | float:
+    """The weight of each source, 1 for one that is not named."""
+    if not weights:
+        return 1.0
+    codes, unique = pd.factorize(sources)
+    return np.array([*(float(weights.get(name, 1.0)) for name in unique), 1.0])[codes]  # a missing one is the last
+
+
+def _order(kept: np.ndarray, known: np.ndarray, ids: ExtensionArray) -> np.ndarray:
+    """The rows kept, by known, then id: as they are, where the tables are sorted and each text was scored in time."""
+    if (np.diff(known[kept]) < 0).any():
+        kept = kept[np.argsort(known[kept], kind="stable")]
+    tied = np.flatnonzero(np.diff(known[kept]) == 0)
+    if np.asarray(ids[kept[tied]] <= ids[kept[tied + 1]], dtype=bool).all():
+        return kept
+    return kept[np.lexsort((pd.factorize(ids[kept], sort=True)[0], known[kept]))]
+
+
+def _repeats(
+    kept: np.ndarray, stories: ExtensionArray, ids: ExtensionArray, first: np.ndarray, max_age: int
+) -> np.ndarray:
+    """Whether each row kept, in the order in which they were known, repeats a story at most `max_age` bars old."""
+    codes, unique = pd.factorize(stories)
+    alone = np.asarray(stories == "", dtype=bool)
+    if alone.any():  # no story is no repeat, but for a text that stands twice
+        codes = np.where(alone, len(unique) + pd.factorize(ids)[0], codes)
+    codes = codes[kept]
+    told = np.bincount(codes + 1, minlength=2)[codes + 1]
+    again = np.flatnonzero((told > 1) & (codes >= 0))
+    again = again[np.argsort(codes[again], kind="stable")]
+    again_soon = (np.diff(codes[again]) == 0) & (np.diff(first[kept[again]]) <= max_age)
+    out = np.zeros(len(kept), dtype=bool)
+    out[again[1:][again_soon]] = True
+    return out
 
 
 def _check_weights(half_life: float, max_age: int, min_relevance: float, source_weights: Mapping[str, float]) -> None:
