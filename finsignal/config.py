@@ -65,8 +65,10 @@ class FetchRules:
         if (self.funding or self.open_interest) and self.prices != "bybit":
             raise ConfigError("fetch: funding and open_interest come from bybit; set prices = 'bybit'.")
         for name, feed in self.feeds.items():
-            if not feed.url or ":" in name or name == "yahoo":
-                raise ConfigError(f"fetch.feeds.{name}: needs a url, and a name other than 'yahoo' without a colon.")
+            if not feed.url.startswith(("http://", "https://")) or ":" in name or name == "yahoo":
+                raise ConfigError(
+                    f"fetch.feeds.{name}: needs a url of http or https, and a name other than 'yahoo' without a colon."
+                )
         to_span(self.back, "fetch: back")
         to_span(self.latency, "fetch: latency")
 

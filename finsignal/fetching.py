@@ -6,8 +6,8 @@ nothing. The log of fetches says which windows were asked: a bar that a service 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -22,10 +22,13 @@ from finsignal.sources.capture import to_articles
 from finsignal.sources.grid import find_missing
 from finsignal.sources.news_files import read_news
 from finsignal.sources.price_files import read_prices
-from finsignal.study.inputs import beside, news_layout, price_files, price_layout
-from finsignal.tables import to_integers
+from finsignal.study.inputs import beside, list_price_files, news_layout, price_layout
+from finsignal.tables import ACTIONS, PRICES, to_integers
 
 OVERLAP = 3  # bars asked for again, so that a price corrected since is noticed
+FLUSH = 1000  # rows written at a time: so many are asked for again after a kill
+POLLS_KEPT = pd.Timedelta(30, unit="D")  # a feed not polled for longer was not watched: what it brings is a backfill
+EDIT = r"#[0-9a-f]{16}$"
 YAHOO_CACHE = ".cache/yahoo"  # within the lake: yfinance would keep its cookies in the home directory
 
 
@@ -56,26 +59,93 @@ def fetch_prices(
 ) -> list[Outcome]:
     """Closed bars of each symbol that open in [start, end), into the lake; what is there is not asked for again.
 
-    One symbol that fails does not stop the others: its outcome carries the error. Raises ConfigError for what no symbol
-    could be asked for: a source without prices, a bar length that it lacks, a start that is not before the end.
+    One symbol that fails does not stop the others: its outcome carries the error. Bars that were there and come with
+    other values are kept beside the old ones, and told by an outcome of their own. Raises ConfigError for what no
+    symbol could be asked for: a source without prices, a bar length that it lacks, a start that is not before the end.
     """
     if source not in ASKS:
         raise ConfigError(f"fetch: {source!r} has no prices; expected one of {sorted(ASKS)}.")
     bars = make_bars(market, bar, start=start, end=end, latency=pd.Timedelta(0))
     bars = bars[bars["close_time"] <= now].reset_index(drop=True)
-    windows = find_wanted(lake, source, symbols, bars, market=market, bar=bar, now=now)
+    stored, windows = find_wanted(lake, source, symbols, bars, market=market, bar=bar, now=now)
     ask = ASKS[source](lake, market=market, bar=bar, now=now, url=url)
+    store = _Store(lake, source, market, bar, now)
 
     def fetch(symbol: str) -> Outcome:
         wanted = windows[symbol]
         if wanted.empty:
             return Outcome(source, symbol, notes=("everything was there",))
-        new, missing, notes = ask(symbol, wanted)
+        pages, notes = [], list[str]()
+        for actions, page, said in ask(symbol, wanted):
+            store.add(actions, page)
+            pages.append(page)
+            notes += said
+        rows = pd.concat(pages) if pages else PRICES.empty()
+        opened = rows["open_time"].min()
+        if len(rows) and not len(stored[symbol]) and opened > wanted["open_time"].iloc[0]:
+            notes.append(f"the first bar is that of {opened}")
+        missing = len(find_missing(rows, wanted, symbol=symbol, now=now))
+        new = int((~np.isin(to_integers(rows["open_time"]), stored[symbol])).sum())
         window = (wanted["open_time"].iloc[0], wanted["close_time"].iloc[-1])
-        _log(lake, source, symbol, window, now=now, rows=new, missing=missing, notes=notes, market=market, bar=bar)
-        return Outcome(source, symbol, new=new, missing=missing, notes=notes)
+        store.log(symbol, window, rows=new, missing=missing, notes=notes)
+        return Outcome(source, symbol, new=new, missing=missing, notes=tuple(notes))
 
-    return _each(source, symbols, fetch, progress=progress)
+    out = _each(source, symbols, fetch, progress=progress)
+    store.flush()
+    corrected = store.count - sum(outcome.new for outcome in out)
+    if corrected > 0:
+        out.append(Outcome(source, "", new=corrected, notes=("bars that came with other values; both are kept",)))
+    return out
+
+
+@dataclass
+class _Store:
+    """Pages on their way into the lake, written together: a symbol a write would make a pass of fifty slow."""
+
+    lake: Lake
+    source: str
+    market: str
+    bar: str
+    now: pd.Timestamp
+    count: int = 0
+    actions: list[pd.DataFrame] = field(default_factory=list)
+    pages: list[pd.DataFrame] = field(default_factory=list)
+    windows: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, actions: pd.DataFrame, page: pd.DataFrame) -> None:
+        self.actions.append(actions)
+        self.pages.append(page)
+        if sum(map(len, self.pages)) >= FLUSH:
+            self.flush()
+
+    def log(
+        self,
+        symbol: str,
+        window: tuple[pd.Timestamp, pd.Timestamp],
+        *,
+        rows: int,
+        missing: int = 0,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.windows.append(
+            {
+                **{"source": self.source, "market": self.market, "bar": self.bar, "symbol": symbol},
+                **{"start": window[0], "end": window[1], "recorded": self.now},
+                **{"rows": rows, "missing": missing, "note": " ".join(notes)},
+            }
+        )
+
+    def flush(self) -> None:
+        """Actions first, for they say on what basis prices are; the log last, for it says that all is there."""
+        if any(map(len, self.actions)):
+            actions = pd.concat(self.actions, ignore_index=True)
+            append(self.lake, "actions", actions, recorded=self.now, market=self.market)
+        if any(map(len, self.pages)):
+            prices = pd.concat(self.pages, ignore_index=True)
+            self.count += append(self.lake, "prices", prices, recorded=self.now, market=self.market, bar=self.bar)
+        if self.windows:
+            append(self.lake, "fetches", FETCHES.to_table(pd.DataFrame(self.windows)), recorded=self.now)
+        self.actions, self.pages, self.windows = [], [], []
 
 
 def fetch_derivatives(
@@ -127,11 +197,10 @@ def fetch_yahoo_news(
 
     session = yahoo.make_session(url or None)
 
-    def fetch(symbol: str) -> Outcome:
-        items = yahoo.fetch_news(symbol, now=now, session=session, cache=lake.folder / YAHOO_CACHE)
-        return _capture(lake, items, "yahoo news", symbol, names=names, latency=latency, now=now)
+    def read(symbol: str) -> pd.DataFrame:
+        return yahoo.fetch_news(symbol, now=now, session=session, cache=lake.folder / YAHOO_CACHE)
 
-    return _each("yahoo news", symbols, fetch, progress=progress)
+    return _capture(lake, "yahoo news", symbols, read, names=names, latency=latency, now=now, progress=progress)
 
 
 def fetch_feeds(
@@ -142,15 +211,64 @@ def fetch_feeds(
     latency: pd.Timedelta,
     now: pd.Timestamp,
 ) -> list[Outcome]:
-    """The items of each RSS or Atom feed, into the lake. An outcome's source is the feed's name."""
+    """The items of each RSS or Atom feed, into the lake. The name of the feed stands for the symbol in its outcome."""
     from finsignal.sources.feeds import fetch_feed
 
-    def fetch(name: str) -> Outcome:
+    def read(name: str) -> pd.DataFrame:
         feed = feeds[name]
-        items = fetch_feed(feed.url, name=name, about=feed.about, tz=feed.tz, now=now)
-        return _capture(lake, items, f"feed {name}", "", names=names, latency=latency, now=now)
+        return fetch_feed(feed.url, name=name, about=feed.about, tz=feed.tz, now=now)
 
-    return [_guard(f"feed {name}", "", partial(fetch, name)) for name in feeds]
+    return _capture(lake, "feed", list(feeds), read, names=names, latency=latency, now=now, progress=False)
+
+
+def _capture(
+    lake: Lake,
+    source: str,
+    polls: Sequence[str],
+    read: Callable[[str], pd.DataFrame],
+    *,
+    names: Mapping[str, Sequence[str]],
+    latency: pd.Timedelta,
+    now: pd.Timestamp,
+    progress: bool,
+) -> list[Outcome]:
+    """The items of each poll into the lake, as articles and links; the earlier poll of each tells what came late.
+
+    Polls whose earlier one was at the same instant, as those of a job are, are captured together.
+    """
+    if not polls:
+        return []
+    earlier = as_of(lake, "fetches", now, recorded_by=now, since=now - POLLS_KEPT)
+    earlier = earlier[earlier["source"] == source].groupby("symbol")["recorded"].max()
+    store, out = _Store(lake, source, "", "", now), list[Outcome]()
+    groups: dict[Any, dict[str, pd.DataFrame]] = {}
+
+    def ask(poll: str) -> Outcome:
+        groups.setdefault(earlier.get(poll), {})[poll] = read(poll)
+        return Outcome(source, poll)
+
+    asked = {outcome.symbol: outcome for outcome in _each(source, polls, ask, progress=progress)}
+    for polled, tables in groups.items():
+        items = pd.concat(tables.values(), ignore_index=True)
+        known = read_articles(lake, items["id"].unique().tolist(), recorded_by=now)
+        try:
+            articles, links, counts = to_articles(
+                items, now=now, polled=polled, known=known, latency=latency, names=names
+            )
+        except TableError as err:
+            asked |= {poll: Outcome(source, poll, error=str(err)) for poll in tables}
+            continue
+        append(lake, "articles", articles, recorded=now)  # before its links: a link needs its article
+        append(lake, "links", links, recorded=now)
+        told = (*(f"{n} items left out: {reason}" for reason, n in counts.dropped.items() if n), *counts.notes)
+        for poll, table in tables.items():
+            new = int(articles["article_id"].str.replace(EDIT, "", regex=True).isin(table["id"]).sum())
+            store.log(poll, (now, now), rows=new, notes=told if len(tables) == 1 else ())
+            asked[poll] = Outcome(source, poll, new=new, notes=told if len(tables) == 1 else ())
+        if len(tables) > 1 and told:
+            out.append(Outcome(source, "", notes=told))
+    store.flush()
+    return [*asked.values(), *out]
 
 
 def fetch_files(lake: Lake, run: RunFile, *, now: pd.Timestamp) -> list[Outcome]:
@@ -163,18 +281,20 @@ def fetch_files(lake: Lake, run: RunFile, *, now: pd.Timestamp) -> list[Outcome]
     out = []
     if run.prices_path:
         bars = run.make_bars()
-        prices, counts = read_prices(price_files(run), price_layout(run), bars=bars, now=now, limit=run.row_limit)
+        prices, counts = read_prices(list_price_files(run), price_layout(run), bars=bars, now=now, limit=run.row_limit)
         new = append(lake, "prices", prices, recorded=now, market=run.market, bar=run.bar)
+        store = _Store(lake, "files", run.market, run.bar, now)
         for symbol, rows in prices.groupby("symbol"):
-            window = (rows["open_time"].min(), rows["time"].max())
-            _log(lake, "files", str(symbol), window, now=now, rows=len(rows), market=run.market, bar=run.bar)
+            store.log(str(symbol), (rows["open_time"].min(), rows["time"].max()), rows=len(rows))
+        store.flush()
         out.append(Outcome("files: prices", "", new=new, notes=(*_told(counts.dropped), *counts.notes)))
     if run.news_path:
         articles, links, counts = read_news(beside(run, run.news_path), news_layout(run), now=now, limit=run.row_limit)
         new = append(lake, "articles", articles, recorded=now)
         append(lake, "links", links, recorded=now)
-        window = (articles["time"].min(), articles["time"].max())
-        _log(lake, "files: news", "", window, now=now, rows=new)
+        store = _Store(lake, "files: news", "", "", now)
+        store.log("", (articles["time"].min(), articles["time"].max()), rows=new)
+        store.flush()
         out.append(Outcome("files: news", "", new=new, notes=(*_told(counts.dropped), *counts.notes)))
     return out
 
@@ -203,29 +323,35 @@ def _names_of(run: RunFile) -> dict[str, Sequence[str]]:
 
 def find_wanted(
     lake: Lake, source: str, symbols: Sequence[str], bars: pd.DataFrame, *, market: str, bar: str, now: pd.Timestamp
-) -> dict[str, pd.DataFrame]:
-    """For each symbol the bars to ask for: from a little before the first that is neither stored nor asked in vain."""
+) -> tuple[dict[str, np.ndarray], dict[str, pd.DataFrame]]:
+    """For each symbol the opens stored (microseconds), and the bars to ask for.
+
+    They run from a little before the first bar that is neither stored nor was asked for in vain after it had closed.
+    """
+    nothing = np.array([], dtype=np.int64)
     if bars.empty:
-        return dict.fromkeys(symbols, bars)
+        return dict.fromkeys(symbols, nothing), dict.fromkeys(symbols, bars)
     since = bars["open_time"].iloc[0]
     stored = as_of(lake, "prices", now, recorded_by=now, market=market, bar=bar, symbols=symbols, since=since)
     asked = as_of(lake, "fetches", now, recorded_by=now, since=since)
     asked = asked[(asked["source"] == source) & (asked["market"] == market) & (asked["bar"] == bar)]
     grid, closes = to_integers(bars["open_time"]), to_integers(bars["close_time"])
-    there = dict(list(stored.groupby("symbol")["open_time"]))
+    there = {str(symbol): to_integers(opens) for symbol, opens in stored.groupby("symbol")["open_time"]}
     windows = dict(list(asked.groupby("symbol")))
     out = {}
     for symbol in symbols:
-        have = np.isin(grid, to_integers(there[symbol])) if symbol in there else np.zeros(len(grid), dtype=bool)
-        for row in windows[symbol].itertuples() if symbol in windows else ():
-            first, last, at = to_integers(pd.DatetimeIndex([row.start, row.end, row.recorded]))
-            have |= (grid >= first) & (grid < last) & (closes <= at)
+        have = np.isin(grid, there.get(symbol, nothing))
+        if symbol in windows and not have.all():
+            starts, ends, at = (to_integers(windows[symbol][column]) for column in ("start", "end", "recorded"))
+            for first, last, recorded in zip(starts, ends, at, strict=True):
+                have |= (grid >= first) & (grid < last) & (closes <= recorded)
         first = len(grid) if have.all() else max(int(have.argmin()) - OVERLAP, 0)
         out[symbol] = bars.iloc[first:].reset_index(drop=True)
-    return out
+    return {symbol: there.get(symbol, nothing) for symbol in symbols}, out
 
 
-Ask = Callable[[str, pd.DataFrame], tuple[int, int, tuple[str, ...]]]  # symbol, bars -> rows new, missing, notes
+Ask = Callable[[str, pd.DataFrame], Iterator[tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]]]
+"""A symbol and the bars wanted of it -> pages of ACTIONS and PRICES as fetched, with notes."""
 
 
 def _ask_yahoo(lake: Lake, *, market: str, bar: str, now: pd.Timestamp, url: str) -> Ask:
@@ -233,10 +359,9 @@ def _ask_yahoo(lake: Lake, *, market: str, bar: str, now: pd.Timestamp, url: str
 
     session = yahoo.make_session(url or None)
 
-    def ask(symbol: str, bars: pd.DataFrame) -> tuple[int, int, tuple[str, ...]]:
+    def ask(symbol: str, bars: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]]:
         got = yahoo.fetch_prices(symbol, bars=bars, bar=bar, now=now, session=session, cache=lake.folder / YAHOO_CACHE)
-        append(lake, "actions", got.actions, recorded=now, market=market)  # first: they say on what basis prices are
-        return append(lake, "prices", got.prices, recorded=now, market=market, bar=bar), len(got.missing), got.notes
+        yield got.actions, got.prices, got.notes
 
     return ask
 
@@ -246,61 +371,17 @@ def _ask_bybit(lake: Lake, *, market: str, bar: str, now: pd.Timestamp, url: str
 
     exchange = bybit.make_exchange(market, base_url=url or None)
 
-    def ask(symbol: str, bars: pd.DataFrame) -> tuple[int, int, tuple[str, ...]]:
-        new, pages = 0, []
-        window = {"start": bars["open_time"].iloc[0], "end": bars["close_time"].iloc[-1]}
-        for page in bybit.fetch_prices(symbol, market=market, bar=bar, now=now, exchange=exchange, **window):
-            new += append(lake, "prices", page, recorded=now, market=market, bar=bar)
-            pages.append(page)
-        if not pages:
-            return 0, len(bars), ("the service has no bar of this period",)
-        missing = find_missing(pd.concat(pages), bars, symbol=symbol, now=now)
-        return new, len(missing), ()
+    def ask(symbol: str, bars: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]]:
+        start, end = bars["open_time"].iloc[0], bars["close_time"].iloc[-1]
+        for page in bybit.fetch_prices(
+            symbol, market=market, bar=bar, start=start, end=end, now=now, exchange=exchange
+        ):
+            yield ACTIONS.empty(), page, ()
 
     return ask
 
 
 ASKS: Mapping[str, Callable[..., Ask]] = {"yahoo": _ask_yahoo, "bybit": _ask_bybit}
-
-
-def _capture(
-    lake: Lake,
-    items: pd.DataFrame,
-    source: str,
-    symbol: str,
-    *,
-    names: Mapping[str, Sequence[str]],
-    latency: pd.Timedelta,
-    now: pd.Timestamp,
-) -> Outcome:
-    """Items into the lake as articles and links; the earlier polls of the feed tell which of them came late."""
-    polls = as_of(lake, "fetches", now, recorded_by=now)
-    polls = polls.loc[(polls["source"] == source) & (polls["symbol"] == symbol), "recorded"]
-    known = read_articles(lake, items["id"].tolist(), recorded_by=now)
-    polled = polls.max() if len(polls) else None
-    articles, links, counts = to_articles(items, now=now, polled=polled, known=known, latency=latency, names=names)
-    new = append(lake, "articles", articles, recorded=now)  # before its links: a link needs its article
-    append(lake, "links", links, recorded=now)
-    _log(lake, source, symbol, (now, now), now=now, rows=new)
-    return Outcome(source, symbol, new=new, notes=(*_told(counts.dropped), *counts.notes))
-
-
-def _log(
-    lake: Lake,
-    source: str,
-    symbol: str,
-    window: tuple[pd.Timestamp, pd.Timestamp],
-    *,
-    now: pd.Timestamp,
-    rows: int,
-    missing: int = 0,
-    notes: Sequence[str] = (),
-    market: str = "",
-    bar: str = "",
-) -> None:
-    row = {"source": source, "market": market, "bar": bar, "symbol": symbol, "start": window[0], "end": window[1]}
-    frame = pd.DataFrame([{**row, "rows": rows, "missing": missing, "note": " ".join(notes), "recorded": now}])
-    append(lake, "fetches", FETCHES.to_table(frame), recorded=now)
 
 
 def _told(dropped: Mapping[str, int]) -> tuple[str, ...]:

@@ -253,7 +253,7 @@ def show_lake(options: argparse.Namespace) -> None:
 def run_job(options: argparse.Namespace) -> int:
     """One pass, or a replay of the past; the exit code of the job."""
     try:
-        return replay(options) if options.replay else decide_now(options)
+        return replay_past(options) if options.replay else decide_now(options)
     except (RefusedError, LookaheadError, LockedError) as err:
         if options.debug:
             raise
@@ -311,7 +311,7 @@ def to_lines(rows: Sequence[dict[str, Any]], kind: str) -> str:
     return "".join(lines)
 
 
-def replay(options: argparse.Namespace) -> int:
+def replay_past(options: argparse.Namespace) -> int:
     """The past walked pass by pass; 0 where its ledger equals the backtest's decisions, else 1."""
     from contextlib import closing
     from tempfile import TemporaryDirectory

@@ -38,7 +38,6 @@ from finsignal.study.deciding import decide_run, read_parameters, texts_at_end, 
 from finsignal.study.inputs import MOMENT, beside, check_seen
 
 DONE, PARTLY, REFUSED, LOCKED, DOWN = 0, 3, 4, 5, 6  # exit codes; 1 and 2 are errors and wrong usage
-PRICED = ("yahoo", "bybit", "bybit funding", "bybit open interest")  # sources of an Outcome that bring no news
 RECENT = 200  # passes among which the last bar served is looked for first
 
 
@@ -136,7 +135,7 @@ def run_pass(
                     "message": "; ".join(told) + missed,
                     "settings": digest_of_settings(run),
                     "seconds": time.perf_counter() - begun,
-                    "news": sum(o.new for o in fetched if o.source not in PRICED),
+                    "news": sum(o.new for o in fetched if o.source in ("yahoo news", "feed")),
                     "scored": scored,
                 },
             )

@@ -81,7 +81,8 @@ def _read_files(run: RunFile, bars: pd.DataFrame, now: pd.Timestamp) -> Inputs:
         raise ConfigError(f"{run.path}: no prices. Pass --prices FILE, or set prices_path or lake in the run file.")
     if not run.news_path:
         raise ConfigError(f"{run.path}: no news. Pass --news FILE, or set news_path or lake in the run file.")
-    prices, price_counts = read_prices(price_files(run), price_layout(run), bars=bars, now=now, limit=run.row_limit)
+    files, rules = list_price_files(run), price_layout(run)
+    prices, price_counts = read_prices(files, rules, bars=bars, now=now, limit=run.row_limit)
     prices = prices[prices["symbol"].isin(run.symbols)].reset_index(drop=True)
     layout = news_layout(run)
     articles, links, news_counts = read_news(beside(run, run.news_path), layout, now=now, limit=run.row_limit)
@@ -143,7 +144,7 @@ def beside(run: RunFile, path: str) -> Path:
     return run.path.parent / path
 
 
-def price_files(run: RunFile) -> dict[str, Path] | list[Path]:
+def list_price_files(run: RunFile) -> dict[str, Path] | list[Path]:
     """The price files that the run names: by symbol, or in a list where their rows name it."""
     named = dict(p.split("=", 1) for p in run.prices_path if "=" in p)
     plain = [p for p in run.prices_path if "=" not in p]

@@ -103,6 +103,7 @@ def run_study(
         bars=inputs.bars,
         costs=run.costs,
         cash=run.cash,
+        funding=inputs.funding,
     )
     figures = {name: evidence.measure(r, inputs.bars, market=run.market) for name, r in results.items()}
     summary = make_summary(
@@ -153,7 +154,13 @@ def _one(run: RunFile, inputs: Inputs, sentiment: pd.DataFrame, strategy: Strate
     state = make_flat_state(run.symbols)
     decided = decide_run(run, inputs, sentiment, state, strategy=strategy, parameters=parameters, since=since)
     result = run_backtest(
-        inputs.prices, decided.weights, bars=inputs.bars, costs=run.costs, cash=run.cash, settings=run.to_settings()
+        inputs.prices,
+        decided.weights,
+        bars=inputs.bars,
+        costs=run.costs,
+        cash=run.cash,
+        funding=inputs.funding,
+        settings=run.to_settings(),
     )
     return _Account(result, decided, parameters, tried, chosen)
 
@@ -167,7 +174,16 @@ def choose(
     (no trade) never wins over one that has it.
     """
     bars = split.validation(inputs.bars)
-    features = make_features(inputs.news, inputs.prices, sentiment, bars, run.symbols, rules=run.features)
+    features = make_features(
+        inputs.news,
+        inputs.prices,
+        sentiment,
+        bars,
+        run.symbols,
+        rules=run.features,
+        funding=inputs.funding,
+        open_interest=inputs.open_interest,
+    )
     best: tuple[float, dict[str, float]] | None = None
     combinations = list(itertools.product(*run.search.values()))
     for values in combinations:
@@ -175,7 +191,7 @@ def choose(
         parameters = to_parameters({**run.parameters, **trial}, known=ALWAYS)
         signals = make_signals(features, strategy=strategy, parameters=parameters)
         weights, _ = to_weights(signals, inputs.prices, make_flat_state(run.symbols), bars=bars, rules=run.weights)
-        result = run_backtest(inputs.prices, weights, bars=bars, costs=run.costs, cash=run.cash)
+        result = run_backtest(inputs.prices, weights, bars=bars, costs=run.costs, cash=run.cash, funding=inputs.funding)
         sharpe = evidence.measure(result, bars, market=run.market)["sharpe"]
         ratio = -np.inf if sharpe is None else sharpe
         if best is None or ratio > best[0]:
