@@ -327,6 +327,21 @@ def test_actions_that_cannot_be_placed_are_told(yahoo: Yahoo, fetch: Fetch) -> N
     assert "AAPL 1d: a split of 2026-10-20 has value nan and is left out." in fetched.notes
 
 
+def test_what_is_not_taken_of_the_actions_is_told(yahoo: Yahoo, fetch: Fetch) -> None:
+    chart = make_chart("AAPL", "1d", yahoo.prices["AAPL", "1d"], dividends={"2026-10-05": 0.2})
+    result = chart["chart"]["result"][0]
+    next(iter(result["events"]["dividends"].values()))["currency"] = "EUR"
+    result["events"]["capitalGains"] = {"1791207000": {"amount": 1.5, "date": 1791207000}}
+    result["meta"]["firstTradeDate"] = None
+    yahoo.charts = {"AAPL": chart}
+    fetched = fetch()
+    assert fetched.actions["value"].tolist() == [0.2]
+    assert fetched.notes == (
+        "AAPL 1d: dividends are in EUR, prices in USD.",
+        "AAPL 1d: 1 distributions of capital gains are left out.",
+    )
+
+
 # --- windows, symbols and bar lengths that the service refuses ---------------------------------------------------
 
 
@@ -655,6 +670,12 @@ def test_a_folder_that_cannot_be_made_is_an_error(fetch: Fetch, tmp_path: Path) 
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(SourceError, match="for yfinance's files cannot be made"):
         fetch(cache=tmp_path / "file" / "cache")
+
+
+def test_a_yfinance_that_keeps_its_files_elsewhere_is_refused(fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("yfinance.cache._CookieDBManager")
+    with pytest.raises(SourceError, match="where yfinance keeps its files is not known"):
+        fetch()
 
 
 def test_the_settings_of_yfinance_are_given_back(yahoo: Yahoo, fetch: Fetch) -> None:

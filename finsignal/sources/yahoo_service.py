@@ -113,19 +113,9 @@ def asking(cache: Path) -> Iterator[Any]:
 
 @contextmanager
 def _set_up(yfinance: Any, cache: Path) -> Iterator[None]:
-    from yfinance.cache import _CookieDBManager, _ISINDBManager, _TzDBManager
     from yfinance.data import YfData
 
-    cache = cache.absolute()
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise SourceError(f"yahoo: the folder {cache} for yfinance's files cannot be made ({err.strerror}).") from err
-    if Path(_TzDBManager.get_location()) != cache:
-        yfinance.set_tz_cache_location(str(cache))
-        _forget_open_caches()
-    if not all(Path(m.get_location()) == cache for m in (_TzDBManager, _CookieDBManager, _ISINDBManager)):
-        raise SourceError(f"yahoo: yfinance does not keep its files in {cache}; install a version that does.")
+    _keep_files_in(cache.absolute(), yfinance)
     debug, loggers = yfinance.config.debug, [logging.getLogger(name) for name in ("yfinance", "bs4")]
     hidden, levels = debug.hide_exceptions, [logger.level for logger in loggers]
     debug.hide_exceptions = False  # else yfinance answers an error with an empty frame
@@ -140,13 +130,21 @@ def _set_up(yfinance: Any, cache: Path) -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _forget_open_caches() -> None:
-    """Without this yfinance goes on writing to the folder that it opened first in this process."""
-    from yfinance import cache
-
-    cache._TzCacheManager._tz_cache = None
-    cache._CookieCacheManager._Cookie_cache = None
-    cache._ISINCacheManager._isin_cache = None
+def _keep_files_in(cache: Path, yfinance: Any) -> None:
+    """Has yfinance keep its zones and cookies in the folder, and not in the home directory."""
+    try:
+        from yfinance.cache import _CookieCacheManager, _CookieDBManager, _TzCacheManager, _TzDBManager
+    except ImportError as err:
+        raise SourceError(f"yahoo: where yfinance keeps its files is not known ({err}). Install 1.7.0.") from err
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise SourceError(f"yahoo: the folder {cache} for yfinance's files cannot be made ({err.strerror}).") from err
+    if [Path(manager.get_location()) for manager in (_TzDBManager, _CookieDBManager)] != [cache, cache]:
+        yfinance.set_tz_cache_location(str(cache))
+        # without this it goes on writing to the folder that it opened first in this process
+        _TzCacheManager._tz_cache = None
+        _CookieCacheManager._Cookie_cache = None
 
 
 def _read_answer(
