@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from finsignal.ledger import (
     Ledger,
     latest_pass,
     lock,
+    measure_drift,
     open_ledger,
     read_decisions,
     read_news,
@@ -53,7 +55,9 @@ def server() -> Iterator[Postgres]:
     """PostgreSQL: the one of FINSIGNAL_TEST_POSTGRES, or a private one; skips where there is neither."""
     pytest.importorskip("psycopg", reason="needs psycopg, of the extra finsignal[postgres]")
     if given_url := os.environ.get("FINSIGNAL_TEST_POSTGRES"):
-        yield Postgres(given_url)
+        outside = Postgres(given_url)
+        yield outside
+        outside.drop_database()
         return
     programs = find_programs()
     if programs is None:
@@ -214,6 +218,26 @@ def test_a_clock_that_jumped_back_is_seen_from_the_latest_pass(ledger: Ledger) -
     assert (latest["now"], latest["outcome"]) == (START + 5 * MINUTE, "quiet")
 
 
+def test_drift_compares_each_text_once_by_its_first_decision() -> None:
+    # Before: scores 0.0, 0.2, 0.4, 0.6. Since: 0.4, 0.6, 0.8 (and the 0.2 again, which is not new).
+    # Share at or below 0.2: 2/4 of the earlier and none of the recent; at 0.4 it is 3/4 and 1/3; at 0.6, 1 and 2/3.
+    scores = [0.0, 0.2, 0.4, 0.6, 0.2, 0.4, 0.6, 0.8]
+    news = pd.DataFrame(
+        {
+            **{"symbol": "AAPL", "article_id": ["a", "b", "c", "d", "b", "e", "f", "g"]},
+            **{"time": [START] * 4 + [START + MINUTE] * 4, "p_negative": 0.0, "p_positive": scores},
+        }
+    )
+    drift = measure_drift(news.iloc[::-1], since=START + MINUTE)
+    assert (drift.earlier, drift.recent) == (4, 3)
+    assert drift.distance == pytest.approx(1 / 2)
+    assert (drift.mean_earlier, drift.mean_recent) == (pytest.approx(0.3), pytest.approx(0.6))
+    assert drift.limit == pytest.approx(1.63 * (1 / 4 + 1 / 3) ** 0.5)
+    nothing_new = measure_drift(news, since=START + 2 * MINUTE)
+    assert (nothing_new.earlier, nothing_new.recent) == (7, 0)
+    assert np.isnan([nothing_new.distance, nothing_new.mean_recent]).all()
+
+
 # --- repeats and refusals -------------------------------------------------------------------------------------------
 
 
@@ -371,6 +395,16 @@ def test_writers_of_different_strategies_do_not_disturb_each_other(url: str, led
     assert said == [[(n, True) for n in range(10)]] * 4
     for strategy in "abcd":
         assert len(read_decisions(ledger, strategy)) == 20
+
+
+def test_a_pass_waits_for_a_short_write_of_another_program(file_ledger: Ledger) -> None:
+    with closing(sqlite3.connect(file_ledger.file, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("UPDATE ledger_schema SET number = 1")
+        end = threading.Timer(0.2, other.execute, ["COMMIT"])
+        end.start()
+        assert write_decisions(file_ledger, "news", **make_decisions())
+        end.join()
 
 
 def test_the_same_decision_from_four_processes_is_new_once(url: str, ledger: Ledger) -> None:

@@ -10,15 +10,18 @@ from finsignal.ledger.decisions import (
     write_decisions,
     write_pass,
 )
+from finsignal.ledger.drift import Drift, measure_drift
 from finsignal.ledger.locking import lock
 from finsignal.ledger.schema import OUTCOMES, TEXTS
 
 __all__ = [
     "OUTCOMES",
     "TEXTS",
+    "Drift",
     "Ledger",
     "latest_pass",
     "lock",
+    "measure_drift",
     "open_ledger",
     "read_decisions",
     "read_news",
