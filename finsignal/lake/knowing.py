@@ -13,8 +13,8 @@ from finsignal.clock import to_instant
 from finsignal.errors import ConfigError
 from finsignal.lake.adjusting import to_basis
 from finsignal.lake.contracts import Kept, to_kept
-from finsignal.lake.reading import Wanted, newest, read_rows, take, to_codes, to_frame, to_root
-from finsignal.lake.store import Lake
+from finsignal.lake.reading import Wanted, newest, read_folders, read_rows, take, to_codes, to_frame, to_root
+from finsignal.lake.store import Lake, list_values, to_folder
 
 
 def as_of(
@@ -99,13 +99,17 @@ def read_articles(lake: Lake, ids: Sequence[str], *, recorded_by: pd.Timestamp) 
     kept = to_kept("articles")
     by = to_instant(recorded_by, where="lake: recorded_by", tz=None)
     root = to_root(lake, "articles", kept, market="", bar="")
-    known = read_rows(root, kept, Wanted(recorded_by=by), columns=["article_id"])["article_id"]
     asked = pa.array(list(ids), pa.large_string())
-    edited = pc.replace_substring_regex(known, pattern="#[^#]*$", replacement="")
-    meant = known.filter(pc.or_(pc.is_in(known, asked), pc.is_in(edited, asked)))
-    if not len(meant):
-        return kept.contract.empty()
-    rows = read_rows(root, kept, Wanted(recorded_by=by, among=("article_id", meant.to_pylist())))
+    found = [kept.schema.empty_table()]
+    for month in list_values(root, "month"):
+        folder = root / to_folder("month", month)
+        known = read_folders([folder], kept, Wanted(recorded_by=by), columns=["article_id", "recorded"])["article_id"]
+        edits = known.filter(pc.match_substring(known, "#"))
+        edited = pc.replace_substring_regex(edits, pattern="#[^#]*$", replacement="")
+        meant = [*known.filter(pc.is_in(known, asked)).to_pylist(), *edits.filter(pc.is_in(edited, asked)).to_pylist()]
+        if meant:  # only now the texts, of the months that have any
+            found.append(read_folders([folder], kept, Wanted(recorded_by=by, among=("article_id", meant))))
+    rows = pa.concat_tables(found)
     return to_frame(take(rows, pc.sort_indices(rows["article_id"]).to_numpy()), kept)
 
 

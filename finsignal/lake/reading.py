@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,21 +36,23 @@ class Wanted:
     among: tuple[str, Sequence[str]] | None = None  # a text column and the values it may have
 
     def to_filter(self, names: Sequence[str]) -> pc.Expression | None:
-        """The same as a condition on columns, or None where every row is wanted."""
+        """What spares reading: the conditions that leave out whole files or groups of rows. None for all rows."""
         tests = []
         if self.since is not None and "time" in names:
             tests.append(pc.field("time") > _scalar(self.since))
-        if self.until is not None and "time" in names:
-            tests.append(pc.field("time") <= _scalar(self.until))
-        if self.recorded_by is not None:
-            tests.append(pc.field("recorded") <= _scalar(self.recorded_by))
         if self.among is not None:
             column, values = self.among
             tests.append(pc.field(column).isin(pa.array(list(values), pa.large_string())))
-        condition = None
-        for test in tests:
-            condition = test if condition is None else condition & test
-        return condition
+        return functools.reduce(operator.and_, tests) if tests else None
+
+    def cut(self, rows: pa.Table) -> pa.Table:
+        """The rows known and recorded in time; the table itself, not copied, where all are."""
+        for column, bound in (("time", self.until), ("recorded", self.recorded_by)):
+            if bound is not None and column in rows.column_names and len(rows):
+                fine = pc.less_equal(rows[column], _scalar(bound))
+                if not pc.all(fine).as_py():
+                    rows = rows.filter(fine)
+        return rows
 
 
 def _scalar(instant: pd.Timestamp) -> pa.Scalar:
@@ -123,7 +128,7 @@ def read_paths(paths: Sequence[Path], kept: Kept, wanted: Wanted, *, columns: Se
         return pa.schema([schema.field(name) for name in names]).empty_table()
     try:
         dataset = _open(paths, schema)
-        return dataset.to_table(columns=names, filter=wanted.to_filter(schema.names))
+        return wanted.cut(dataset.to_table(columns=names, filter=wanted.to_filter(schema.names)))
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as err:
@@ -221,8 +226,10 @@ def take(rows: pa.Table, positions: np.ndarray) -> pa.Table:
     if len(positions) == len(rows) and (np.diff(positions) == 1).all():
         return rows
     where = pa.array(positions)
-    # Whole arrays are taken from many times faster than chunks are.
-    return pa.table([column.combine_chunks().take(where) for column in rows.columns], schema=rows.schema)
+    with ThreadPoolExecutor() as pool:
+        # Whole arrays are taken from many times faster than chunks are.
+        columns = list(pool.map(lambda column: column.combine_chunks().take(where), rows.columns))
+    return pa.table(columns, schema=rows.schema)
 
 
 def to_frame(rows: pa.Table, kept: Kept) -> pd.DataFrame:
