@@ -15,6 +15,7 @@ from finsignal.clock import make_bars
 from finsignal.errors import ConfigError, TableError
 from finsignal.features import FUNDING_LOOKBACK, LOOKBACK, OPEN_INTEREST_LOOKBACK
 from finsignal.signals import (
+    NO_LIMITS,
     TOLD,
     Decided,
     Limits,
@@ -592,7 +593,6 @@ def cheat(features: pd.DataFrame, *, level: float) -> pd.DataFrame:
 
 RULES = WeightRules(slots=2, gross=0.9, holding=4, short=True)
 NEWS_RULES = NewsRules(half_life=2.0, max_age=4)
-NO_LIMITS = Limits()
 STRICT = Limits(stale_prices=1, silent_news=2)
 
 

@@ -1,0 +1,26 @@
+"""Features to signals, signals to target weights, and `decide`, which does both for the backtest and the job alike."""
+
+from finsignal.signals.decisions import Decided, Strategy, decide, make_features, make_signals, to_signal
+from finsignal.signals.limits import to_limited
+from finsignal.signals.rules import NO_LIMITS, TOLD, Limits, NewsRules, WeightRules, lookback
+from finsignal.signals.weights import bars_of_rows, known_closes, make_flat_state, to_weights
+
+__all__ = [
+    "NO_LIMITS",
+    "TOLD",
+    "Decided",
+    "Limits",
+    "NewsRules",
+    "Strategy",
+    "WeightRules",
+    "bars_of_rows",
+    "decide",
+    "known_closes",
+    "lookback",
+    "make_features",
+    "make_flat_state",
+    "make_signals",
+    "to_limited",
+    "to_signal",
+    "to_weights",
+]
