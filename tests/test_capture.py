@@ -96,9 +96,27 @@ def test_an_edit_is_a_row_of_its_own_of_the_same_story_known_from_now():
     assert len(digest) == 16
     assert edit["story"] == first["story"].iloc[0]
     assert (edit["first_seen"], edit["time"]) == (NOW, NOW + MINUTE)
+    assert one(item(published=BEFORE, text="Now with a summary."), known=first)["time"] == NOW + MINUTE
     # an edit with a later stamp is no exception, and neither is one found by a poll that is called the first
     assert one(item(published=BETWEEN, title="Apple misses"), known=first)["time"] == NOW + MINUTE
     assert one(item(published=BEFORE, title="Apple misses"), known=first, polled=None)["time"] == NOW + MINUTE
+
+
+def test_an_edit_has_links_of_its_own():
+    first, _, _ = capture(item(symbols=("AAPL",)), polled=None, names={})
+    articles, links, _ = capture(item(title="Other words", symbols=("TSLA",)), known=first, names={})
+    assert links.to_dict("list") == {
+        "article_id": articles["article_id"].tolist(),
+        "symbol": ["TSLA"],
+        "relevance": [1.0],
+    }
+
+
+def test_an_identifier_that_ends_like_that_of_an_edit_is_its_own():
+    rows = [item("x#0123456789abcdef"), item("x", title="Other")]
+    stored, _, _ = capture(*rows, polled=None)
+    assert sorted(stored["article_id"]) == ["wire:x", "wire:x#0123456789abcdef"]
+    assert capture(*rows, known=stored)[2].dropped == {"known already": 2}
 
 
 def test_an_edit_taken_back_or_found_again_is_nothing_new():
@@ -324,6 +342,7 @@ def test_links_are_what_the_source_names_and_what_the_words_name():
         ("Chips (Nasdaq: ON; NYSE: ALL, A)", ["A", "ALL", "ON"]),
         ("Buffett (NYSE: BRK.B) and $BRK.B", ["BRK-B"]),
         ("$BRK-B", ["BRK-B"]),
+        ("$BRK.B", ["BRK-B"]),
         ("(ALLY) and $ALLY", []),
         ("(NYSE: ALL unclosed", []),
     ],
@@ -367,7 +386,7 @@ WORDS += [
 @given(titles=st.lists(st.lists(st.sampled_from(WORDS), max_size=4), min_size=1, max_size=5))
 def test_the_quick_search_finds_what_each_symbol_alone_finds(titles):
     names = {"AAPL": ["Apple"], "MSFT": ["Microsoft"], "NET": ["NET"], "TUR": ["Türkiye"], "YHOO": ["Yahoo!", "!!!"]}
-    names |= {"KEL": ["Kelvin"], "GRO": ["Groß"], "X": []}
+    names |= {"KEL": ["Kelvin"], "GRO": ["Groß"], "LONG": ["Microſoft"], "X": []}
     rows = [item(str(i), title=" ".join(words) or "-") for i, words in enumerate(titles)]
     articles, _, _ = capture(*rows)
     pairs = [(article, symbol, 1.0) for article in articles["article_id"] for symbol in names]

@@ -101,8 +101,11 @@ def test_an_item_that_was_updated_has_the_stamp_of_its_words():
 
 
 def test_only_addresses_of_the_web_are_kept():
-    rows = [{**RSS_ROW, "url": url} for url in ("javascript:alert(1)", "data:text/html,x", "file:///etc/passwd")]
-    assert fetch(to_rss(rows))["url"].tolist() == ["", "", ""]
+    rows = [
+        {**RSS_ROW, "url": url}
+        for url in ("javascript:alert(1)", "data:text/html,x", "file:///etc/passwd", "http://[x")
+    ]
+    assert fetch(to_rss(rows))["url"].tolist() == ["", "", "", ""]
 
 
 def test_a_feed_without_items_is_truly_nothing():
@@ -172,6 +175,7 @@ def test_a_server_that_says_nothing_is_given_up():
         (b"\x89PNG\r\n\x1a\n\x00\x00", "is not whole XML"),
         (to_rss([RSS_ROW]).encode()[:-30], "is not whole XML"),
         (to_atom([ROW]).encode()[:200], "is not whole XML"),
+        (b"<!DOCTYPE rss SYSTEM 'a>b'><rss version='2.0'><channel/></rss>", "could not be read"),
         (b"<opml version='2.0'><body/></opml>", r"another kind \(<opml>\)"),
         (b"<rss><channel><item><media:title>x</media:title></item></channel></rss>", "unbound prefix"),
     ],
@@ -194,6 +198,7 @@ LAUGHS = '<!ENTITY a "ha">' + "".join(
         '<!ENTITY i PUBLIC "x" "http://127.0.0.1/secret">',
         '<!ENTITY % i SYSTEM "file:///etc/passwd"> %i;',
         '<!ENTITY i "harmless">',
+        "<!ELEMENT rss ANY>",
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
@@ -358,6 +363,8 @@ def test_no_table_and_no_note_holds_a_secret():
         {**RSS_ROW, "id": "https://n.invalid/b#1", "url": ""},
         {**RSS_ROW, "id": "https://n.invalid/b#access=hush"},
         {"title": "Link alone", "url": "https://n.invalid/c?token=hush"},
+        {**RSS_ROW, "id": "https://n.invalid/a?newskey=1"},
+        {**RSS_ROW, "id": "https://n.invalid/a?newskey=2"},
     ]
     text = to_rss(rows).encode().replace(b"beats", b"b\xe9ats")
     with serve(lambda _: Answer(text)) as server:
@@ -380,8 +387,9 @@ def test_another_encoding_than_stated_is_mended_and_noted():
         items = fetch(Answer(body))
         assert items["title"].tolist() == ["Café"]
         assert items.attrs["notes"] == ()
-    strange = text.replace('encoding="utf-8"', 'encoding="idna"')
-    assert fetch(Answer(strange.encode()))["title"].tolist() == ["Café"]
+    for encoding in ("idna", "raw_unicode_escape", "unheard-of"):
+        strange = text.replace('encoding="utf-8"', f'encoding="{encoding}"')
+        assert fetch(Answer(strange.encode()))["title"].tolist() == ["Café"]
 
 
 def test_stray_characters_are_read_as_text_and_noted():

@@ -219,6 +219,10 @@ def _check_xml(text: str, *, where: str) -> None:
     """Nothing. Raises SourceError for declared entities, too many elements, or no feed; ExpatError for broken XML."""
     depth = count = 0
 
+    def open_doctype(_: str, __: str | None, ___: str | None, declares: int) -> None:
+        if declares:
+            refuse_entity()
+
     def refuse_entity(*_: Any) -> None:
         raise SourceError(f"{where}: declares XML entities, which can fill the memory or name files; it was not read.")
 
@@ -241,6 +245,7 @@ def _check_xml(text: str, *, where: str) -> None:
 
     # With namespaces, as feedparser reads: what it cannot read strictly it would guess at, which can take minutes.
     parser = expat.ParserCreate("utf-8", " ")
+    parser.StartDoctypeDeclHandler = open_doctype
     parser.EntityDeclHandler = refuse_entity
     parser.StartElementHandler = open_element
     parser.EndElementHandler = close_element
@@ -272,7 +277,10 @@ def _to_row(entry: Any, *, where: str, url: str, tz: str | None, precision: str)
     published, until = max(
         ((at, end) for at, end in read if at is not None), key=lambda pair: pair[0], default=(None,) * 2
     )
-    link = redact(urljoin(url, words["link"].strip())) if words["link"].strip() else ""
+    try:
+        link = redact(urljoin(url, words["link"].strip())) if words["link"].strip() else ""
+    except ValueError:  # such as an unclosed bracket
+        link = ""
     return {
         "id": _without_secrets(words["id"].strip()) or link,
         "published": published,
