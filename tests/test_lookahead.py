@@ -15,7 +15,7 @@ from conftest import REPO
 
 from finsignal.config import ALWAYS, RunFile, read_run, to_parameters
 from finsignal.sentiment.score import Model, load_model, score_news
-from finsignal.signals import Decided, decide, make_flat_state
+from finsignal.signals import Decided, Limits, decide, make_flat_state
 from finsignal.study import read_inputs
 
 NOW = pd.Timestamp("2026-01-01", tz="UTC").as_unit("us")
@@ -107,6 +107,7 @@ def decide_files(world: World, folder: Path, model: Remembering) -> Decided:
         symbols=world.run.symbols,
         news_rules=world.run.features,
         weight_rules=world.run.weights,
+        limits=Limits(stale_prices=0, silent_news=3),
     )
 
 
@@ -142,6 +143,7 @@ def differing_past(
 
     whole = run(world.prices, world.news)
     assert (whole.signals["signal"] != "HOLD").sum() > 10, "nothing is decided, so nothing is checked"
+    assert whole.signals["reason"].nunique() > 10, "nothing is too old, so no reason is checked"
     differing = compared = 0
     for instant in instants:
         parts = []
