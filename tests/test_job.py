@@ -1,7 +1,6 @@
 """The pass of the scheduled job: what it decides, when it refuses, and what it leaves on record."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,18 +10,19 @@ import pytest
 from replay_server import Answer
 from world import SYMBOLS, World, open_world
 
-from finsignal.config import RunFile, read_run
+from finsignal.config import RunFile
 from finsignal.errors import ConfigError, LedgerError, LockedError, LookaheadError, RefusedError, SourceError
 from finsignal.job.passing import DONE, DOWN, PARTLY, REFUSED, Pass, ledger_of, run_pass
 from finsignal.job.status import make_status, to_distance, to_p_value, to_text
 from finsignal.lake import as_of, open_lake
-from finsignal.ledger import lock, open_ledger, read_decisions, read_news, read_passes, read_state
+from finsignal.ledger import lock, open_ledger, read_decisions, read_news, read_passes
 from finsignal.sentiment.score import Model
-from finsignal.study import read_inputs, run_study
-from finsignal.study.deciding import decide_run
 from finsignal.signals import make_flat_state
+from finsignal.study import read_inputs
+from finsignal.study.deciding import decide_run
 
 HOUR = pd.Timedelta(hours=1)
+SEARCH = "[search]\nconfidence_threshold = [0.5]\n[split]\nvalidation_until = '2026-03-03'\n"
 START = "2026-03-05T09:59:10Z"
 
 
@@ -103,8 +103,8 @@ def test_a_repeated_pass_changes_nothing(world: World, go: Callable[..., Pass]) 
 
 def test_a_headline_that_came_meanwhile_does_not_change_a_repeated_pass(world: World, go: Callable[..., Pass]) -> None:
     go()
-    early = {"id": "early", "title": "Bitcoin slumps", "url": "https://wire.test/e", "published": "2026-03-05T09:30:00Z"}
-    world.headlines = [*world.headlines, early]
+    early = {"id": "early", "title": "Bitcoin slumps", "url": "https://wire.test/e"}
+    world.headlines = [*world.headlines, {**early, "published": "2026-03-05T09:30:00Z"}]
     world.now += pd.Timedelta(seconds=20)
     assert go().outcome == "repeated"
 
@@ -275,8 +275,7 @@ def test_a_day_of_passes_decides_as_the_backtest_does(world: World, go: Callable
         ({'latency = "1min"\nsymbols': 'latency = "0min"\nsymbols'}, RefusedError, "zero latency"),
         ({"stale_prices = 1": ""}, ConfigError, "state stale_prices and silent_news under"),
         ({'lake = "lake"': ""}, ConfigError, "set lake"),
-        ({"[parameters]": "[search]\nconfidence_threshold = [0.5]\n[split]\nvalidation_until = '2026-03-03'\n[parameters]"},
-         RefusedError, "not fitted"),
+        ({"[parameters]": f"{SEARCH}[parameters]"}, RefusedError, "not fitted"),
         ({'end = "2026-04-01"': 'end = "2026-03-05"'}, ConfigError, "its period ended"),
         ({'start = "2026-03-01"': 'start = "2026-03-30"'}, ConfigError, "its period begins"),
         ({'prices = "bybit"': 'prices = "bibit"'}, ConfigError, "Did you mean 'bybit'"),

@@ -19,7 +19,7 @@ from finsignal.config import ALWAYS, RunFile, to_parameters
 from finsignal.errors import ConfigError
 from finsignal.features import texts_behind
 from finsignal.sentiment.score import Model
-from finsignal.signals import Decided, Strategy, make_features, make_flat_state, make_signals, to_weights
+from finsignal.signals import Decided, Strategy, make_features, make_flat_state, make_signals, to_limited, to_weights
 from finsignal.splits import Split, make_split
 from finsignal.study.deciding import decide_run
 from finsignal.study.inputs import UNKNOWN_SCORES, Inputs, check_seen, text_rules
@@ -190,6 +190,7 @@ def choose(
         trial = dict(zip(run.search, values, strict=True))
         parameters = to_parameters({**run.parameters, **trial}, known=ALWAYS)
         signals = make_signals(features, strategy=strategy, parameters=parameters)
+        signals = to_limited(signals, inputs.prices, inputs.news, bars=bars, limits=run.limits)
         weights, _ = to_weights(signals, inputs.prices, make_flat_state(run.symbols), bars=bars, rules=run.weights)
         result = run_backtest(inputs.prices, weights, bars=bars, costs=run.costs, cash=run.cash, funding=inputs.funding)
         sharpe = evidence.measure(result, bars, market=run.market)["sharpe"]

@@ -1,0 +1,217 @@
+"""Parity: the past walked pass by pass leaves the ledger that the backtest's decisions are."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from finsignal.config import RunFile, read_run
+from finsignal.errors import ConfigError, RefusedError
+from finsignal.fetching import fetch_files
+from finsignal.job import replay
+from finsignal.job.facts import make_job_bars, read_facts
+from finsignal.job.replay import run_replay
+from finsignal.lake import open_lake
+from finsignal.ledger import Ledger, open_ledger, read_decisions
+from finsignal.sentiment.score import Model, load_model, score_news
+from finsignal.signals import Limits, make_flat_state
+from finsignal.study import Inputs, Study, read_inputs
+from finsignal.study.deciding import decide_run, read_parameters
+
+REPO = Path(__file__).resolve().parents[1]
+SETTINGS = {"min_texts": 1, "buy_threshold": 0.2, "sell_threshold": 0.2}
+NOW = pd.Timestamp("2026-06-01T00:00Z").as_unit("us")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with closing(open_ledger(tmp_path / "replay.sqlite", durable=False)) as ledger:
+        yield ledger
+
+
+def test_the_replay_of_the_test_period_is_the_study(
+    tiny_run: RunFile, tiny_inputs: Inputs, tiny_sentiment: pd.DataFrame, tiny_study: Study, ledger: Ledger
+) -> None:
+    weights = tiny_study.decided.weights
+    start, end = weights["open_time"].min(), weights["open_time"].max() + pd.Timedelta(hours=1)
+    done = run_replay(
+        tiny_run,
+        tiny_inputs,
+        tiny_sentiment,
+        ledger,
+        parameters=tiny_study.parameters,
+        model="words@0",
+        start=start,
+        end=end,
+    )
+    assert (done.differences, done.first) == (0, "")
+    assert (done.passes, done.decisions) == (len(weights) // 2, len(weights))
+    assert done.orders > 5
+    kept = read_decisions(ledger, tiny_run.name).sort_values(["symbol", "time"], ignore_index=True)
+    signals = tiny_study.decided.signals
+    for column in ("time", "symbol", "signal", "score", "confidence"):
+        pd.testing.assert_series_equal(kept[column], signals[column], check_exact=True, check_index_type=False)
+    pd.testing.assert_series_equal(kept["weight"], weights["weight"], check_exact=True)
+
+
+Walk = Callable[..., replay.Replay]
+
+
+@pytest.fixture
+def days(tiny_run: RunFile, tiny_inputs: Inputs, tiny_sentiment: pd.DataFrame, ledger: Ledger) -> Walk:
+    """The replay of two days of the tiny run, with changes to the run file."""
+
+    def walk(**changes: object) -> replay.Replay:
+        run = replace(tiny_run, **{"parameters": SETTINGS, **changes})  # type: ignore[arg-type]
+        return run_replay(
+            run,
+            tiny_inputs,
+            tiny_sentiment,
+            ledger,
+            parameters=run.make_parameters(),
+            model="words@0",
+            start=pd.Timestamp("2026-03-02T12:00Z"),
+            end=pd.Timestamp("2026-03-04T12:00Z"),
+        )
+
+    return walk
+
+
+def test_limits_hold_back_the_same_symbols_in_both(days: Walk, ledger: Ledger) -> None:
+    assert days(limits=Limits(stale_prices=0, silent_news=3)).differences == 0
+    held = read_decisions(ledger, "tiny")["reason"] != ""
+    assert 0 < held.sum() < len(held)
+
+
+def test_a_pass_that_knows_too_little_is_named_with_its_cause(days: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finsignal.job.facts.reach_of", lambda run: 2)
+    done = days()
+    assert done.differences > 0
+    assert "cause: the pass saw" in done.first
+    assert "in the feature" in done.first
+
+
+def test_a_pass_that_forgets_its_state_is_named_with_its_cause(days: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "read_state", lambda ledger, strategy: None)
+    done = days()
+    assert done.differences > 0
+    assert "weight is" in done.first
+    assert "so the states before them differ" in done.first
+
+
+def test_a_pass_that_sees_the_future_is_found(
+    tiny_inputs: Inputs, tiny_sentiment: pd.DataFrame, days: Walk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hour, cut, scored = pd.Timedelta(hours=1), replay.make_cut, replay._by_article
+    early = replace(tiny_inputs, news=tiny_inputs.news.assign(time=tiny_inputs.news["time"] - hour))
+    monkeypatch.setattr(replay, "make_cut", lambda run, inputs: cut(run, early))
+    monkeypatch.setattr(replay, "_by_article", lambda table: scored(table.assign(time=table["time"] - hour)))
+    assert days().differences > 0
+
+
+def test_a_ledger_that_holds_other_decisions_is_refused(days: Walk) -> None:
+    assert days().orders > 5
+    with pytest.raises(RefusedError, match=r"never back-dated|signal was|score was"):
+        days(parameters={**SETTINGS, "buy_threshold": 0.99})
+
+
+def test_a_period_without_bars_is_refused(
+    tiny_run: RunFile, tiny_inputs: Inputs, tiny_sentiment: pd.DataFrame, ledger: Ledger
+) -> None:
+    with pytest.raises(ConfigError, match="no bar of the run opens"):
+        run_replay(
+            tiny_run,
+            tiny_inputs,
+            tiny_sentiment,
+            ledger,
+            parameters=read_parameters(tiny_run, None),
+            model="words@0",
+            start=NOW,
+            end=NOW + pd.Timedelta(days=1),
+        )
+
+
+# --- what a pass reads from the lake is what a replay cuts -----------------------------------------------------------
+
+
+def test_facts_of_the_lake_decide_as_the_backtest_on_the_lake(tiny_copy: Path, words: Model) -> None:
+    run = read_run(tiny_copy / "run.toml")
+    lake = open_lake(tiny_copy / "lake", create=True)
+    fetch_files(lake, run, now=NOW)
+    run = replace(run, lake="lake", prices_path=(), news_path="", search={}, split=None, parameters=SETTINGS)
+    inputs = read_inputs(run, now=NOW)
+    whole = score_news(inputs.news, words)
+    table, strategy = read_parameters(run, None), run.load_strategy()
+    flat = make_flat_state(run.symbols)
+    backtest = decide_run(run, inputs, whole, flat, strategy=strategy, parameters=table)
+    state = flat
+    for _, bar in inputs.bars.iloc[:40].iterrows():
+        bars = make_job_bars(run, bar["time"], state)
+        at = int(bars["open_time"].searchsorted(bar["open_time"]))
+        facts = read_facts(run, lake, bars, at, recorded_by=NOW)
+        assert facts.prices["time"].max() <= bar["time"] or facts.prices.empty
+        scores = score_news(facts.news, words)
+        options = {"strategy": strategy, "parameters": table, "since": bar["open_time"]}
+        decided = decide_run(run, facts, scores, state, **options)
+        expected = backtest.weights[backtest.weights["time"] == bar["time"]]["weight"].tolist()
+        assert decided.weights["weight"].tolist() == expected
+        state = decided.state
+    assert (backtest.weights["weight"] != 0).any()
+
+
+# --- the sample and the real sets ----------------------------------------------------------------------------------
+
+
+def walk(run: RunFile, ledger: Ledger, start: str, end: str) -> replay.Replay:
+    inputs = read_inputs(run, now=NOW)
+    model = load_model()
+    first, last = pd.Timestamp(start, tz="UTC"), pd.Timestamp(end, tz="UTC")
+    near = inputs.news["time"].between(first - pd.Timedelta(days=40), last)
+    inputs = replace(inputs, news=inputs.news[near].reset_index(drop=True))
+    return run_replay(
+        run,
+        inputs,
+        score_news(inputs.news, model),
+        ledger,
+        parameters=read_parameters(run, None),
+        model=model.name,
+        start=first,
+        end=last,
+    )
+
+
+@pytest.mark.slow
+def test_the_sample_is_decided_alike(ledger: Ledger) -> None:
+    done = walk(read_run(REPO / "strategies" / "news_sentiment.toml"), ledger, "2024-06-03", "2024-07-01")
+    assert (done.differences, done.first) == (0, "")
+    assert done.orders > 5
+
+
+@pytest.mark.slow
+def test_apple_is_decided_alike(shared: Path, ledger: Ledger) -> None:
+    folder = shared / "apple_hourly"
+    run = read_run(
+        REPO / "strategies" / "apple_hourly.toml",
+        news_path=str(folder / "massive_news_basic.csv"),
+        prices_path=[str(folder / "AAPL_1h_ohlcv.csv")],
+    )
+    done = walk(run, ledger, "2025-01-02", "2025-02-15")
+    assert (done.differences, done.first) == (0, "")
+    assert done.orders > 2
+
+
+@pytest.mark.slow
+def test_crypto_is_decided_alike(shared: Path, ledger: Ledger) -> None:
+    folder = shared / "crypto_hourly"
+    files = [f"{name}USDT={folder / f'{name}USDT_60_full.csv'}" for name in ("BTC", "ETH")]
+    run = read_run(
+        REPO / "strategies" / "crypto_hourly.toml",
+        news_path=str(folder / "cryptonews.csv"),
+        prices_path=files,
+    )
+    done = walk(run, ledger, "2022-03-01", "2022-03-09")
+    assert (done.differences, done.first) == (0, "")
+    assert done.orders > 2
