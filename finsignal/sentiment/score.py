@@ -123,12 +123,10 @@ def load_model(folder: Path | str | None = None, *, label_map: Mapping[str, str]
     folder = DEFAULT if folder is None else Path(folder)
     card = _read_card(folder)
     order = _to_order([str(name) for name in card["labels"]], label_map, folder)
-    with ThreadPoolExecutor(1) as pool:  # reading and digests need no interpreter, so they take no time beside imports
-        reading = pool.submit(_read_verified, folder, card["files"])
-        import onnxruntime
-        from tokenizers import Tokenizer
+    files = _read_verified(folder, card["files"])
+    import onnxruntime
+    from tokenizers import Tokenizer
 
-        files = reading.result()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
