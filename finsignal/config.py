@@ -42,6 +42,7 @@ class Feed:
     url: str
     about: str = ""  # '' looks for the run's symbols by name; '*' is news of the whole market; or one symbol
     tz: str | None = None  # zone of stamps that carry none; without one they are refused
+    precision: str = "second"  # what a stamp is exact to: "second", "minute", "hour" or "date"
 
 
 @dataclass(frozen=True)

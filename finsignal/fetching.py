@@ -216,7 +216,7 @@ def fetch_feeds(
 
     def read(name: str) -> pd.DataFrame:
         feed = feeds[name]
-        return fetch_feed(feed.url, name=name, about=feed.about, tz=feed.tz, now=now)
+        return fetch_feed(feed.url, name=name, about=feed.about, tz=feed.tz, precision=feed.precision, now=now)
 
     return _capture(lake, "feed", list(feeds), read, names=names, latency=latency, now=now, progress=False)
 
