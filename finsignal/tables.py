@@ -119,7 +119,10 @@ class Table:
         if len(there) < len(wanted) or not out.columns.is_unique:
             return self.check(out)  # which says what is wrong
         for column, dtype in there.items():
-            if dtype == INSTANT and not isinstance(out[column].dtype, pd.DatetimeTZDtype):
+            found = out.dtypes[column]
+            if str(found) == dtype:
+                continue
+            if dtype == INSTANT and not isinstance(found, pd.DatetimeTZDtype):
                 self._check_dtype(out, column, dtype)
             try:
                 out[column] = out[column].astype(dtype)
@@ -159,18 +162,19 @@ def _refuse(bad: pd.Series | np.ndarray, frame: pd.DataFrame, table: str, what: 
 
 
 def _price_rules(frame: pd.DataFrame, table: str) -> None:
+    values = {column: frame[column].to_numpy() for column in ("open", "high", "low", "close", "volume")}
     for column in ("open", "high", "low", "close"):
         _refuse(
-            ~(np.isfinite(frame[column]) & (frame[column] > 0)),
+            ~(np.isfinite(values[column]) & (values[column] > 0)),
             frame,
             table,
             lambda row, c=column: (  # type: ignore[misc]
                 f"({row['symbol']} {row['time']}) has {c} {row[c]}; prices must be finite and above 0."
             ),
         )
-    low, high = frame[["open", "close"]].min(axis=1), frame[["open", "close"]].max(axis=1)
+    low, high = np.minimum(values["open"], values["close"]), np.maximum(values["open"], values["close"])
     _refuse(
-        (frame["low"] > low) | (frame["high"] < high),
+        (values["low"] > low) | (values["high"] < high),
         frame,
         table,
         lambda row: (
@@ -179,13 +183,13 @@ def _price_rules(frame: pd.DataFrame, table: str) -> None:
         ),
     )
     _refuse(
-        ~(np.isfinite(frame["volume"]) & (frame["volume"] >= 0)),
+        ~(np.isfinite(values["volume"]) & (values["volume"] >= 0)),
         frame,
         table,
         lambda row: f"({row['symbol']} {row['time']}) has volume {row['volume']}; expected a finite number, 0 or more.",
     )
     _refuse(
-        frame["open_time"] >= frame["time"],
+        to_integers(frame["open_time"]) >= to_integers(frame["time"]),
         frame,
         table,
         lambda row: f"({row['symbol']}) opens at {row['open_time']} but closes at {row['time']}.",
