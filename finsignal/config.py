@@ -22,6 +22,7 @@ from finsignal.clock import default_latency, make_bars, to_bar
 from finsignal.errors import USER_ERRORS, ConfigError, did_you_mean
 from finsignal.signals import Limits, NewsRules, Strategy, WeightRules
 from finsignal.sources.files import NewsLayout, PriceLayout, SentimentLayout
+from finsignal.sources.service import redact
 from finsignal.tables import INSTANT, PARAMETERS
 
 PRICE_SOURCES = ("", "yahoo", "bybit")
@@ -170,7 +171,7 @@ class RunFile:
         return to_parameters(self.parameters, known=ALWAYS)
 
     def to_settings(self) -> dict[str, Any]:
-        """Everything stated or defaulted, as plain values for JSON."""
+        """Everything stated or defaulted, as plain values for JSON; secrets in addresses are struck out."""
         plain = _to_plain(dataclasses.asdict(self))
         return {**plain, "path": self.path.name, "latency": str(self.decision_latency)}
 
@@ -322,4 +323,4 @@ def _to_plain(value: Any) -> Any:
         return [_to_plain(v) for v in value]
     if isinstance(value, Path | pd.Timedelta | pd.Timestamp):
         return str(value)
-    return value
+    return redact(value) if isinstance(value, str) and "://" in value else value

@@ -175,3 +175,35 @@ def test_a_baseline_gets_no_parameters_so_it_may_need_none(tmp_path: Path) -> No
         read_run(write(tmp_path, text)).load_baseline()
     assert math.isclose(run.make_parameters()["value"].iloc[0], 1.0)
     assert read_run(write(tmp_path, text.replace("baseline = 'own.py'", ""))).load_baseline() is None
+
+
+def test_secrets_in_addresses_do_not_reach_the_settings(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    text = TINY_RUN + '\n[fetch.feeds.wire]\nurl = "https://me:hunter2@host.test/rss?token=abc1"\n'
+    path.write_text(text + '\n[job]\nledger = "postgresql://me:hunter3@host.test/db"\n', encoding="utf-8")
+    run = read_run(path)
+    assert run.fetch.feeds["wire"].url.startswith("https://me:hunter2@")
+    shown = json.dumps(run.to_settings())
+    assert "host.test" in shown
+    assert not any(secret in shown for secret in ("hunter2", "hunter3", "abc1"))
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ('market_news = "evry"', "Did you mean 'every'"),
+        ('lake = "lake"', "lake and files"),
+        ("[fetch]\nprices = 'yahooo'", "Did you mean 'yahoo'"),
+        ("[fetch]\nprices = 'yahoo'\nfunding = true", "come from bybit"),
+        ("[fetch]\nback = 'long'", "is not a length of time"),
+        ("[fetch.feeds.wire]\nurl = 'rss'", "needs a url of http or https"),
+        ("[fetch.feeds.'a:b']\nurl = 'https://host.test'", "without a colon"),
+        ("[limits]\nstale_prices = -1", "expected 0 or more"),
+    ],
+)
+def test_what_a_job_cannot_mean_is_refused(tmp_path: Path, section: str, message: str) -> None:
+    path = tmp_path / "run.toml"
+    head, body = ("", section) if section.startswith("[") else (section, "")
+    path.write_text(f"{head}\n{TINY_RUN}\n{body}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=message):
+        read_run(path)
