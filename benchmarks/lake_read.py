@@ -24,7 +24,8 @@ import numpy as np
 import pandas as pd
 
 from finsignal.clock import make_bars
-from finsignal.lake import Lake, append, as_of, open_lake, read_articles, read_links
+from finsignal.lake import KEPT, Lake, append, as_of, open_lake, read_articles, read_links
+from finsignal.lake.reading import to_root
 from finsignal.tables import ARTICLES, INSTANT, LINKS, PRICES
 
 PLACE = {"market": "XNYS", "bar": "1h"}
@@ -97,17 +98,18 @@ def measure(work: dict[str, Callable[[], Any]], *, repeats: int = REPEATS) -> di
 
 
 def compare(lake: Lake, table: str, place: dict[str, str], what: str) -> None:
-    """One line: as_of beside read_parquet of the files of this table."""
-    paths = sorted(str(path) for path in (lake.folder / table).rglob("part-*.parquet"))
+    """One line: as_of beside read_parquet of the folder of this table."""
+    folder = to_root(lake, table, KEPT[table], market=place.get("market", ""), bar=place.get("bar", ""))
+    files = len(list(folder.rglob("part-*.parquet")))
     rows = len(as_of(lake, table, NOW, recorded_by=NOW, **place))
     taken = measure(
         {
-            "plain": lambda: pd.read_parquet(paths, partitioning=None),
+            "plain": lambda: pd.read_parquet(folder),
             "lake": lambda: as_of(lake, table, NOW, recorded_by=NOW, **place),
         }
     )
     print(
-        f"{what:<44} {rows:>9,} {len(paths):>6} {taken['plain']:>9.3f} {taken['lake']:>9.3f} "
+        f"{what:<44} {rows:>9,} {files:>6} {taken['plain']:>9.3f} {taken['lake']:>9.3f} "
         f"{taken['lake'] / taken['plain']:>6.2f}"
     )
 

@@ -15,6 +15,7 @@ from finsignal.lake.reading import Wanted, newest, read_rows, take, to_root
 from finsignal.lake.store import Lake, list_values, to_folder
 from finsignal.tables import to_integers
 
+CELLS = 40  # stretches from the first bar to the last, of which coverage tells the share that is there
 LONGEST = 5  # gaps and silences that are told one by one
 _MICROSECOND = pd.Timedelta(1, unit="us")
 
@@ -24,7 +25,8 @@ def make_lake_status(lake: Lake, *, now: pd.Timestamp) -> dict[str, Any]:
 
     prices, actions, funding, open_interest: one entry a market (and bar length) and symbol with rows, first, last; for
     prices also missing, the bars that the market's calendar expects between first and last and the lake has not (null
-    where it knows no such market), and gaps, the LONGEST runs of them (start, end, bars). articles: one entry a source
+    where it knows no such market), gaps, the LONGEST runs of them (start, end, bars), and coverage, the share of bars
+    that are there in each of up to CELLS equal stretches of that grid. articles: one entry a source
     with rows, first, last, silent_hours (since the last; null where it lies after `now`) and silences, the LONGEST
     times without an article. links: rows, articles and symbols. scores: rows by model. fetches: for each source,
     market, bar and symbol when it was last asked, for what, and what came. size: files and bytes.
@@ -100,11 +102,13 @@ def _to_grid(rows: pd.DataFrame, market: str, bar: str) -> pd.DataFrame | None:
 
 def _find_gaps(opens: pd.Series, grid: pd.DataFrame | None) -> dict[str, Any]:
     if grid is None:
-        return {"missing": None, "gaps": []}
+        return {"missing": None, "gaps": [], "coverage": []}
     there = to_integers(opens)
     expected = to_integers(grid["open_time"])
     inside = np.flatnonzero((expected >= there.min()) & (expected <= there.max()))
-    absent = inside[~np.isin(expected[inside], there)]
+    present = np.isin(expected[inside], there)
+    absent = inside[~present]
+    cells = np.array_split(present, min(CELLS, len(present))) if len(present) else []
     runs = np.split(absent, np.flatnonzero(np.diff(absent) > 1) + 1) if len(absent) else []
     longest = sorted(runs, key=lambda run: (-len(run), run[0]))[:LONGEST]
     gaps = [
@@ -115,7 +119,7 @@ def _find_gaps(opens: pd.Series, grid: pd.DataFrame | None) -> dict[str, Any]:
         }
         for run in longest
     ]
-    return {"missing": len(absent), "gaps": gaps}
+    return {"missing": len(absent), "gaps": gaps, "coverage": [round(float(cell.mean()), 4) for cell in cells]}
 
 
 def _sources(articles: pd.DataFrame, at: pd.Timestamp) -> list[dict[str, Any]]:
