@@ -2,14 +2,18 @@
 
 import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from finsignal.cli import make_parser
-from finsignal.clock import make_bars
+from finsignal.clock import bar_to_serve, make_bars
+from finsignal.config import read_run
 from finsignal.features import aggregate_sentiment
+from finsignal.job.passing import check_job
 from finsignal.tables import INSTANT, NEWS, SENTIMENT
 
 REPO = Path(__file__).resolve().parents[1]
@@ -89,3 +93,35 @@ def test_many_neutral_texts_drown_one_strong_negative_as_the_readme_says() -> No
     fresh = out.iloc[1]  # decided 00:59, the first decision after the texts
     assert fresh["sent_score"] == pytest.approx(-0.09)
     assert fresh["sent_confidence"] == pytest.approx(0.82)
+
+
+def test_the_crontab_starts_a_pass_for_every_bar_of_new_york() -> None:
+    zone, times = re.search(r"```crontab\nCRON_TZ=(\S+)\n(\S+ \S+) \* \* 1-5 ", README).groups()  # type: ignore[union-attr]
+    minute, hours = times.split()
+    first, last = map(int, hours.split("-"))
+    days = pd.bdate_range("2026-10-26", "2026-12-31", tz=zone)  # a change of clocks, and two half days
+    starts = [day.replace(hour=hour, minute=int(minute)) for day in days for hour in range(first, last + 1)]
+    bars = make_bars("XNYS", "1h", start="2026-10-26", end="2026-12-31", latency=pd.Timedelta(minutes=1))
+    served = {position for start in starts if (position := bar_to_serve(bars, start.tz_convert("UTC"))) is not None}
+    assert served == set(range(len(bars)))
+
+
+def test_the_systemd_units_are_valid_and_start_in_the_minute_before_a_bar(tmp_path: Path) -> None:
+    units = dict(re.findall(r"```ini\n# ~/\.config/systemd/user/(\S+)\n(.*?)```", README, re.DOTALL))
+    assert sorted(units) == ["finsignal.service", "finsignal.timer"]
+    calendar = re.search(r"OnCalendar=(.*)", units["finsignal.timer"])[1]  # type: ignore[index]
+    assert re.fullmatch(r"\*-\*-\* \*:59:\d\d", calendar)
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze, which checks units, is not installed")
+    for name, text in units.items():
+        (tmp_path / name).write_text(text.replace("%h/finsignal/.venv/bin/finsignal", "/bin/true"), encoding="utf-8")
+    paths = [str(tmp_path / name) for name in units]
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *paths], capture_output=True, text=True, check=False
+    )
+    assert [line for line in done.stderr.splitlines() if "finsignal" in line] == []
+
+
+@pytest.mark.parametrize("name", ["shares_job", "crypto_job"])
+def test_the_jobs_run_files_can_be_jobs(name: str) -> None:
+    check_job(read_run(REPO / "strategies" / f"{name}.toml"))

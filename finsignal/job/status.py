@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import closing
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from finsignal import evidence
 from finsignal.config import RunFile
 from finsignal.job.passing import ledger_of
-from finsignal.ledger import open_ledger, read_decisions, read_news, read_passes
+from finsignal.ledger import measure_drift, open_ledger, read_decisions, read_news, read_passes
 
 SERVED = ("decided", "partly")
-RECENT_SHARE = 4  # the newest quarter of the scored texts is held against the rest
+RECENT = pd.Timedelta(7, unit="D")
 LEAST_TEXTS = 50  # on each side, below which a distance between distributions says nothing
 
 
 def make_status(run: RunFile, *, now: pd.Timestamp, last: int) -> dict[str, Any]:
     """For JSON: the `last` passes, the share of bars decided, seconds a pass took, and the drift of its texts' scores.
 
-    coverage counts bars decided and missed since the first. latency is None where nothing was decided. Drift is the
-    two-sample Kolmogorov-Smirnov distance between the scores (p_positive - p_negative) of the newest quarter of the
-    texts that decisions were made from and the others, with its asymptotic p-value (Smirnov 1948,
-    doi:10.1214/aoms/1177730256); None, saying so, with fewer than 50 texts on a side. A text counts once, however many
-    decisions it stood behind.
+    coverage counts bars decided and missed since the first. latency is None where nothing was decided. Drift holds the
+    scores of texts new in the last 7 days against those before, as `ledger.measure_drift`; its distance is None with
+    fewer than 50 texts on a side.
 
     Raises LedgerError where there is no ledger yet, or it cannot be read.
     """
@@ -54,7 +52,7 @@ def make_status(run: RunFile, *, now: pd.Timestamp, last: int) -> dict[str, Any]
         },
         "signals": {str(k): int(v) for k, v in decisions["signal"].value_counts().sort_index().items()},
         "models": decisions["model"].drop_duplicates().tolist(),
-        "drift": _to_drift(news),
+        "drift": _to_drift(news, since=now - RECENT),
         "last": [
             {
                 "now": row.now.isoformat(),
@@ -70,47 +68,13 @@ def make_status(run: RunFile, *, now: pd.Timestamp, last: int) -> dict[str, Any]
     }
 
 
-def _to_drift(news: pd.DataFrame) -> dict[str, Any]:
-    texts = news.drop_duplicates("article_id").sort_values(["known", "article_id"])
-    scores = (texts["p_positive"] - texts["p_negative"]).to_numpy()
-    recent = len(scores) // RECENT_SHARE
-    old, new = scores[: len(scores) - recent], scores[len(scores) - recent :]
-    figures: dict[str, Any] = {"texts": len(scores), "recent": len(new), "mean": None, "recent_mean": None}
-    if min(len(old), len(new)) < LEAST_TEXTS:
-        needs = LEAST_TEXTS * RECENT_SHARE
-        return {**figures, "distance": None, "p": None, "note": f"needs {needs} texts, there are {len(scores)}"}
-    distance = to_distance(old, new)
-    size = len(old) * len(new) / (len(old) + len(new))
-    return {
-        **figures,
-        "mean": float(old.mean()),
-        "recent_mean": float(new.mean()),
-        "distance": distance,
-        "p": to_p_value(distance * np.sqrt(size)),
-        "note": "",
-    }
-
-
-def to_distance(one: np.ndarray, other: np.ndarray) -> float:
-    """The largest distance between two empirical distribution functions, 0 to 1.
-
-    >>> to_distance(np.array([1.0, 2.0, 3.0, 4.0]), np.array([3.0, 4.0, 5.0, 6.0]))
-    0.5
-    """
-    both = np.sort(np.concatenate([one, other]))
-    shares = [np.searchsorted(np.sort(values), both, side="right") / len(values) for values in (one, other)]
-    return float(np.abs(shares[0] - shares[1]).max())
-
-
-def to_p_value(statistic: float) -> float:
-    """The probability of a larger sqrt(nm / (n + m)) * distance where both samples come from one distribution.
-
-    Kolmogorov's series: 2 * sum over k of (-1)^(k-1) exp(-2 k^2 x^2); below 0.2 it is 1 to twelve digits.
-    """
-    if statistic < 0.2:
-        return 1.0
-    k = np.arange(1, 101)
-    return float(min(1.0, 2 * np.sum((-1.0) ** (k - 1) * np.exp(-2 * k**2 * statistic**2))))
+def _to_drift(news: pd.DataFrame, *, since: pd.Timestamp) -> dict[str, Any]:
+    drift = measure_drift(news, since=since)
+    figures = {name: evidence.to_none(value) for name, value in dataclasses.asdict(drift).items()}
+    enough = min(drift.earlier, drift.recent) >= LEAST_TEXTS
+    if not enough:
+        figures |= {"distance": None, "limit": None}
+    return {"since": since.isoformat(), **figures, "drifts": drift.distance > drift.limit if enough else None}
 
 
 def to_text(status: dict[str, Any]) -> str:
@@ -126,11 +90,14 @@ def to_text(status: dict[str, Any]) -> str:
     if late["median"] is not None:
         lines.append(f"  a pass     {late['median']:.2f} s (median), {late['slowest']:.2f} s (slowest)")
     if drift["distance"] is None:
-        lines.append(f"  drift      {drift['note']}")
+        lines.append(
+            f"  drift      needs {LEAST_TEXTS} texts new in the last week and as many before; there are "
+            f"{drift['recent']:,} and {drift['earlier']:,}"
+        )
     else:
         lines.append(
-            f"  drift      scores of the newest {drift['recent']:,} texts: mean {drift['recent_mean']:+.3f}, before "
-            f"{drift['mean']:+.3f}; distance {drift['distance']:.3f}, p {drift['p']:.3g}"
+            f"  drift      {'YES' if drift['drifts'] else 'no'}: mean score of the last week {drift['mean_recent']:+.3f}, "
+            f"before {drift['mean_earlier']:+.3f}; distance {drift['distance']:.3f}, limit {drift['limit']:.3f}"
         )
     lines += [f"  models     {', '.join(status['models']) or 'none yet'}", "  last passes"]
     for row in status["last"]:
