@@ -30,6 +30,9 @@ _HOME = {
     "run_study": "study",
     "write_study": "study",
     "make_market": "simulate",
+    "open_lake": "lake",
+    "as_of": "lake",
+    "run_pass": "job.passing",
 }
 
 __all__ = [*_HOME]

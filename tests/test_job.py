@@ -13,6 +13,7 @@ from world import SYMBOLS, World, open_world
 from finsignal.config import RunFile
 from finsignal.errors import ConfigError, LedgerError, LockedError, LookaheadError, RefusedError, SourceError
 from finsignal.job.passing import DONE, DOWN, PARTLY, REFUSED, Pass, ledger_of, run_pass
+from finsignal.job.proof import prove
 from finsignal.job.status import make_status, to_text
 from finsignal.lake import as_of, open_lake
 from finsignal.ledger import lock, open_ledger, read_decisions, read_news, read_passes
@@ -264,6 +265,29 @@ def test_a_day_of_passes_decides_as_the_backtest_does(world: World, go: Callable
     pd.testing.assert_series_equal(kept["weight"], weights["weight"], check_exact=True)
     assert kept["signal"].nunique() > 1
     assert (kept["weight"] != 0).any()
+
+
+def test_every_decision_on_record_comes_out_again_though_the_lake_has_grown(
+    world: World, go: Callable[..., Pass], words: Model
+) -> None:
+    run = world.write_run()
+    for _ in range(5):
+        go()
+        world.now += HOUR
+    late = {"id": "late", "title": "Bitcoin slumps", "url": "https://wire.test/late"}
+    world.headlines = [*world.headlines, {**late, "published": "2026-03-05T10:20:00Z"}]  # no pass has seen it
+    go()
+    done = prove(run, lambda: words, now=world.now)
+    assert (done.decisions, done.differences, done.other_model, done.first) == (12, 0, 0, "")
+
+
+def test_a_decision_that_does_not_come_out_again_is_named(world: World, go: Callable[..., Pass], words: Model) -> None:
+    made = go()
+    bold = world.write_run(**{"buy_threshold = 0.2": "buy_threshold = 0.99"})
+    done = prove(bold, lambda: words, now=world.now)
+    bought = [row["symbol"] for row in made.rows if row["signal"] == "BUY"]
+    assert done.differences == len(bought) > 0
+    assert done.first == f"{bought[0]} at 2026-03-05 09:59:00+00:00: signal was BUY, is HOLD"
 
 
 # --- what no job may do --------------------------------------------------------------------------------------------

@@ -117,6 +117,8 @@ def add_verbs(verb: AddVerb) -> None:
     )
     sub.add_argument("run", type=Path, metavar="RUN.toml")
     sub.add_argument("--last", type=int, default=10, metavar="N", help="passes to show (default 10)")
+    sub.add_argument("--prove", action="store_true", help="decide every bar on record again, and compare")
+    sub.add_argument("--model", type=Path, metavar="DIR", help="with --prove: the model folder of the job")
 
 
 def add_lake(sub: argparse.ArgumentParser) -> None:
@@ -241,10 +243,11 @@ def tell(done: Sequence[Outcome], options: argparse.Namespace) -> int:
 
 def show_lake(options: argparse.Namespace) -> None:
     """What the lake holds."""
+    from finsignal.cli.lake_text import to_text
     from finsignal.lake import make_lake_status, open_lake
 
     status = make_lake_status(open_lake(options.lake), now=shared.read_clock())
-    print_json(status)
+    print_json(status) if options.json else print(to_text(status))
 
 
 # --- the job -------------------------------------------------------------------------------------------------------
@@ -275,6 +278,9 @@ def decide_now(options: argparse.Namespace) -> int:
     run = read_run(options.run)
     if options.parameters:
         run = replace(run, job=replace(run.job, parameters=str(options.parameters.absolute())))
+    out = options.out or (run.path.parent / run.job.output if run.job.output else None)
+    if out is not None and out.suffix not in (".jsonl", ".csv"):
+        raise ConfigError(f"run: the output {out} ends in {out.suffix!r}; expected .jsonl or .csv.")
     fixed = to_instant(options.now, where="--now", tz=None) if options.now else None
     clock = shared.read_clock if fixed is None else lambda: fixed
     made = run_pass(run, clock, lambda: load_model(options.model), fetch=not options.no_fetch)
@@ -282,10 +288,7 @@ def decide_now(options: argparse.Namespace) -> int:
     kind = "jsonl" if options.json else options.format
     if made.rows:
         sys.stdout.write(to_lines(made.rows, kind))
-    out = options.out or (run.path.parent / run.job.output if run.job.output else None)
     if made.rows and out is not None:
-        if out.suffix not in (".jsonl", ".csv"):
-            raise ConfigError(f"run: the output {out} ends in {out.suffix!r}; expected .jsonl or .csv.")
         with whole_file(out) as work:
             work.write_text(to_lines(made.rows, out.suffix[1:]), encoding="utf-8")
     return made.code
@@ -357,10 +360,26 @@ def replay_past(options: argparse.Namespace) -> int:
     return 1 if done.differences else 0
 
 
-def show_status(options: argparse.Namespace) -> None:
-    """How the job has been doing."""
+def show_status(options: argparse.Namespace) -> int:
+    """How the job has been doing; 1 where --prove finds a decision that does not come out again."""
     from finsignal.config import read_run
     from finsignal.job.status import make_status, to_text
 
-    status = make_status(read_run(options.run), now=shared.read_clock(), last=options.last)
-    print_json(status) if options.json else print(to_text(status))
+    run, now = read_run(options.run), shared.read_clock()
+    status = make_status(run, now=now, last=options.last)
+    if not options.prove:
+        print_json(status) if options.json else print(to_text(status))
+        return 0
+    from finsignal.job.proof import prove
+    from finsignal.sentiment.score import load_model
+
+    proof = prove(run, lambda: load_model(options.model), now=now, progress=True)
+    if options.json:
+        print_json({**status, "proof": vars(proof)})
+    else:
+        print(to_text(status))
+        other = f", {proof.other_model:,} of another model left out" if proof.other_model else ""
+        print(f"  proof      {proof.decisions:,} decisions made again, {proof.differences:,} differ{other}")
+        if proof.first:
+            print(f"    {proof.first}")
+    return 1 if proof.differences else 0

@@ -107,7 +107,7 @@ def run_pass(
             notes += check_seen(run, model)
             facts = read_facts(run, lake, bars, position, recorded_by=known_by)
             sentiment, scored = score_known(lake, facts.news, model, now=now, progress=progress)
-            strategy, parameters = run.load_strategy(), read_parameters(run, _parameters_of(run))
+            strategy, parameters = run.load_strategy(), read_parameters(run, parameters_of(run))
             decided = decide_run(run, facts, sentiment, before, strategy=strategy, parameters=parameters, since=opens)
             texts = texts_at_end(run, facts, sentiment)
             late = clock()
@@ -179,7 +179,8 @@ def ledger_of(run: RunFile) -> str:
     return str(beside(run, named)) if named else str(lake.parent / f"{run.name}.ledger.sqlite")
 
 
-def _parameters_of(run: RunFile) -> Path | None:
+def parameters_of(run: RunFile) -> Path | None:
+    """The file of fitted parameters that [job] names, or None."""
     return beside(run, run.job.parameters) if run.job.parameters else None
 
 

@@ -110,10 +110,7 @@ def compare(backtest: Decided, ledger: pd.DataFrame, features: pd.DataFrame, pas
     found = ledger.sort_values(key, ignore_index=True)
     if not expected[key].equals(found[key]):
         raise ConfigError("replay: the ledger holds other decisions than those of the replay; give it an empty one.")
-    differs = np.zeros(len(expected), dtype=bool)
-    for column in COMPARED:
-        old, new = expected[column], found[column]
-        differs |= ~((old == new) | (old.isna() & new.isna())).to_numpy(dtype=bool)
+    differs = find_differing(expected, found)
     first = ""
     if differs.any():
         row = expected[differs].sort_values(["time", "symbol"]).index[0]
@@ -123,9 +120,23 @@ def compare(backtest: Decided, ledger: pd.DataFrame, features: pd.DataFrame, pas
     return Replay(passes, len(expected), orders, int(differs.sum()), first)
 
 
+def find_differing(expected: pd.DataFrame, found: pd.DataFrame) -> np.ndarray:
+    """For each row whether two tables of decisions, in the same order, differ in a value; NaN equals NaN."""
+    differs = np.zeros(len(expected), dtype=bool)
+    for column in COMPARED:
+        old, new = expected[column], found[column]
+        differs |= ~((old == new) | (old.isna() & new.isna())).to_numpy(dtype=bool)
+    return differs
+
+
+def find_column(expected: pd.Series, found: pd.Series) -> str:
+    """The first column in which two differing decisions differ."""
+    return next(c for c in COMPARED if expected[c] != found[c] and not (pd.isna(expected[c]) and pd.isna(found[c])))
+
+
 def _tell(backtest: Decided, expected: pd.Series, found: pd.Series, features: pd.DataFrame) -> str:
     """The first difference in words, and what it comes from: a feature, the strategy's answer, or the state."""
-    column = next(c for c in COMPARED if expected[c] != found[c] and not (pd.isna(expected[c]) and pd.isna(found[c])))
+    column = find_column(expected, found)
     where = f"{expected['symbol']} at {expected['time']}"
     what = f"{where}: {column} is {found[column]} in the ledger, {expected[column]} in the backtest"
     mine, theirs = (

@@ -96,7 +96,7 @@ def to_text(status: dict[str, Any]) -> str:
         )
     else:
         lines.append(
-            f"  drift      {'YES' if drift['drifts'] else 'no'}: mean score of the last week {drift['mean_recent']:+.3f}, "
+            f"  drift      {'YES' if drift['drifts'] else 'no'}: mean score this week {drift['mean_recent']:+.3f}, "
             f"before {drift['mean_earlier']:+.3f}; distance {drift['distance']:.3f}, limit {drift['limit']:.3f}"
         )
     lines += [f"  models     {', '.join(status['models']) or 'none yet'}", "  last passes"]
