@@ -27,6 +27,9 @@ from finsignal.tables import ACTIONS, PRICES, to_integers
 
 OVERLAP = 3  # bars asked for again, so that a price corrected since is noticed
 FLUSH = 1000  # rows written at a time: so many are asked for again after a kill
+GRACE = pd.Timedelta(
+    1, unit="D"
+)  # services give some bars late: from so long after its close on, one asked in vain is none
 POLLS_KEPT = pd.Timedelta(30, unit="D")  # a feed not polled for longer was not watched: what it brings is a backfill
 EDIT = r"#[0-9a-f]{16}$"
 YAHOO_CACHE = ".cache/yahoo"  # within the lake: yfinance would keep its cookies in the home directory
@@ -77,6 +80,7 @@ def fetch_prices(
             return Outcome(source, symbol, notes=("everything was there",))
         pages, notes = [], list[str]()
         for actions, page, said in ask(symbol, wanted):
+            store.fresh += int((~np.isin(to_integers(page["open_time"]), stored[symbol])).sum())
             store.add(actions, page)
             pages.append(page)
             notes += said
@@ -90,9 +94,11 @@ def fetch_prices(
         store.log(symbol, window, rows=new, missing=missing, notes=notes)
         return Outcome(source, symbol, new=new, missing=missing, notes=tuple(notes))
 
-    out = _each(source, symbols, fetch, progress=progress)
-    store.flush()
-    corrected = store.count - sum(outcome.new for outcome in out)
+    try:
+        out = _each(source, symbols, fetch, progress=progress)
+    finally:
+        store.flush()  # what came is kept, also where the fetch is stopped
+    corrected = store.count - store.fresh
     if corrected > 0:
         out.append(Outcome(source, "", new=corrected, notes=("bars that came with other values; both are kept",)))
     return out
@@ -107,7 +113,8 @@ class _Store:
     market: str
     bar: str
     now: pd.Timestamp
-    count: int = 0
+    count: int = 0  # rows of prices that the lake did not have
+    fresh: int = 0  # bars among them of which it had no version
     actions: list[pd.DataFrame] = field(default_factory=list)
     pages: list[pd.DataFrame] = field(default_factory=list)
     windows: list[dict[str, Any]] = field(default_factory=list)
@@ -326,7 +333,7 @@ def find_wanted(
 ) -> tuple[dict[str, np.ndarray], dict[str, pd.DataFrame]]:
     """For each symbol the opens stored (microseconds), and the bars to ask for.
 
-    They run from a little before the first bar that is neither stored nor was asked for in vain after it had closed.
+    They run from a little before the first bar that is neither stored nor was asked for in vain GRACE after its close.
     """
     nothing = np.array([], dtype=np.int64)
     if bars.empty:
@@ -336,6 +343,7 @@ def find_wanted(
     asked = as_of(lake, "fetches", now, recorded_by=now, since=since)
     asked = asked[(asked["source"] == source) & (asked["market"] == market) & (asked["bar"] == bar)]
     grid, closes = to_integers(bars["open_time"]), to_integers(bars["close_time"])
+    grace = GRACE // pd.Timedelta(1, unit="us")
     there = {str(symbol): to_integers(opens) for symbol, opens in stored.groupby("symbol")["open_time"]}
     windows = dict(list(asked.groupby("symbol")))
     out = {}
@@ -344,7 +352,7 @@ def find_wanted(
         if symbol in windows and not have.all():
             starts, ends, at = (to_integers(windows[symbol][column]) for column in ("start", "end", "recorded"))
             for first, last, recorded in zip(starts, ends, at, strict=True):
-                have |= (grid >= first) & (grid < last) & (closes <= recorded)
+                have |= (grid >= first) & (grid < last) & (closes + grace <= recorded)
         first = len(grid) if have.all() else max(int(have.argmin()) - OVERLAP, 0)
         out[symbol] = bars.iloc[first:].reset_index(drop=True)
     return {symbol: there.get(symbol, nothing) for symbol in symbols}, out
@@ -388,18 +396,17 @@ def _told(dropped: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(f"{n} rows left out: {reason}" for reason, n in dropped.items() if n)
 
 
-def _guard(source: str, symbol: str, fetch: Callable[[], Outcome]) -> Outcome:
-    """The outcome; where a service fails for this symbol or feed, one that says why."""
-    try:
-        return fetch()
-    except (SourceError, TableError) as err:
-        return Outcome(source, symbol, error=str(err))
-
-
 def _each(source: str, symbols: Sequence[str], fetch: Callable[[str], Outcome], *, progress: bool) -> list[Outcome]:
+    """The outcome of each symbol or feed; where it fails, one that says why. What none can be asked for raises."""
     from tqdm import tqdm
 
-    return [
-        _guard(source, symbol, partial(fetch, symbol))
-        for symbol in tqdm(symbols, desc=source, unit="symbol", disable=not progress)
-    ]
+    out, refused = list[Outcome](), list[ConfigError]()
+    for symbol in tqdm(symbols, desc=source, unit="symbol", disable=not progress):
+        try:
+            out.append(fetch(symbol))
+        except (SourceError, TableError, ConfigError) as err:
+            out.append(Outcome(source, symbol, error=str(err)))
+            refused += [err] if isinstance(err, ConfigError) else []
+    if refused and len(refused) == len(symbols):
+        raise refused[0]
+    return out

@@ -55,6 +55,7 @@ def test_gaps_are_runs_of_bars_that_the_calendar_expects(lake: Lake) -> None:
             {"start": "2026-11-01T10:00:00+00:00", "end": "2026-11-01T13:00:00+00:00", "bars": 3},
             {"start": "2026-11-01T03:00:00+00:00", "end": "2026-11-01T04:00:00+00:00", "bars": 1},
         ],
+        "coverage": [float(hour not in (3, 10, 11, 12)) for hour in range(24)],
     }
     assert (second["rows"], second["missing"]) == (3, 0)
 
@@ -72,6 +73,14 @@ def test_a_market_without_calendar_is_listed_and_not_judged(lake: Lake) -> None:
     append(lake, "prices", rows, recorded=ts("2026-11-02"), market="moon/lunar", bar="1h")
     status = make_lake_status(lake, now=NOW)["prices"][0]
     assert (status["market"], status["rows"], status["missing"]) == ("moon/lunar", 2, None)
+    assert status["coverage"] == []
+
+
+def test_coverage_is_the_share_of_bars_in_forty_equal_stretches(lake: Lake) -> None:
+    opens = hours("2026-11-01", 80).delete([2, 40, 41])
+    append(lake, "prices", make_prices("A", opens, range(1, 78)), recorded=ts("2026-11-05"), **BARS_HERE)
+    coverage = make_lake_status(lake, now=NOW)["prices"][0]["coverage"]
+    assert coverage == [0.5 if cell == 1 else 0.0 if cell == 20 else 1.0 for cell in range(40)]
 
 
 def test_silences_of_each_source_and_since_its_last_article(lake: Lake) -> None:

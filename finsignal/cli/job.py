@@ -107,6 +107,7 @@ def add_verbs(verb: AddVerb) -> None:
     sub.add_argument("--news", metavar="FILE", help="with --replay: news file, read by the run file's [news]")
     sub.add_argument("--prices", action="append", metavar="FILE", help="with --replay: price file, or SYMBOL=FILE")
     sub.add_argument("--parameters", type=Path, metavar="FILE", help="parameters.parquet of a run folder")
+    sub.add_argument("--folder", type=Path, metavar="DIR", help="with --replay: the run folder to be held against")
     sub.add_argument("--ledger", metavar="FILE", help="with --replay: keep its ledger here (default: forget it)")
 
     sub = verb(
@@ -336,7 +337,8 @@ def replay_past(options: argparse.Namespace) -> int:
     with TemporaryDirectory() as folder:
         path = options.ledger or Path(folder) / "replay.sqlite"
         with closing(open_ledger(path, durable=options.ledger is not None)) as ledger:
-            parameters = read_parameters(run, options.parameters)
+            folder = options.folder
+            parameters = read_parameters(run, options.parameters or (folder and folder / "parameters.parquet"))
             done = run_replay(
                 run,
                 inputs,
