@@ -196,11 +196,26 @@ def check_known(lake: Lake, log: Log, t: int, recorded_by: int) -> None:
     assert links.to_numpy().tolist() == [[*key, value] for key, value in sorted(said.items())]
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.tuples(fetches(), kills, st.booleans()), min_size=1, max_size=10), instants)
-def test_the_lake_says_what_a_replay_of_the_log_says(
-    steps: list[tuple[list[Version], tuple[int, bool] | None, bool]], asked: list[tuple[int, int]]
-) -> None:
+Steps = list[tuple[list[Version], tuple[int, bool] | None, bool]]
+steps = st.lists(st.tuples(fetches(), kills, st.booleans()), min_size=1, max_size=10)
+FEW = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+
+
+@settings(FEW)
+@given(steps, instants)
+def test_the_lake_says_what_a_replay_of_the_log_says(steps: Steps, asked: list[tuple[int, int]]) -> None:
+    check_steps(steps, asked)
+
+
+@pytest.mark.slow
+@settings(FEW, max_examples=150, derandomize=False)
+@given(steps, instants)
+def test_the_lake_says_so_in_many_more_cases(steps: Steps, asked: list[tuple[int, int]]) -> None:
+    check_steps(steps, asked)
+
+
+def check_steps(steps: Steps, asked: list[tuple[int, int]]) -> None:
+    """Writes and asks, each step repeated and killed as it says, the lake beside the log."""
     log = Log()
     with tempfile.TemporaryDirectory() as folder:
         lake = open_lake(Path(folder) / "lake", create=True)

@@ -196,24 +196,22 @@ def failing(name: str, *, at: int, error: BaseException) -> Iterator[list[int]]:
         yield calls
 
 
-@pytest.mark.parametrize("name", ["fsync", "link", "mkdir"])
-def test_a_disk_that_refuses_leaves_the_lake_as_it_was(lake: Lake, name: str) -> None:
-    write_days(lake, 1)
-    expected = all_prices(lake)
+@pytest.mark.parametrize(("name", "refusals"), [("fsync", 4), ("link", 1), ("mkdir", 2)])
+def test_a_disk_that_refuses_leaves_the_lake_as_it_was(tmp_path: Path, name: str, refusals: int) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
     new = make_scores(["00", "01"], "m", 0.5)
-    for at in range(1, 50):
-        with failing(name, at=at, error=OSError(errno.ENOSPC, "No space left on device")) as calls:
-            try:
+    for at in range(1, refusals + 2):  # each call in turn; one more than there are
+        lake = open_lake(tmp_path / str(at), create=True)
+        with failing(name, at=at, error=full):
+            if at > refusals:
+                assert append(lake, "scores", new, recorded=LATER) == 2
+                continue
+            with pytest.raises(SourceError, match=r"cannot be written \(No space left on device\)"):
                 append(lake, "scores", new, recorded=LATER)
-            except SourceError as err:
-                assert "cannot be written (No space left on device)" in str(err)  # noqa: PT017
-        if len(calls) < at:
-            break
         assert read_scores(lake, ["00", "01"], model="m").empty
-        assert not [path for path in lake.folder.rglob("*.tmp")]
-        pd.testing.assert_frame_equal(all_prices(lake), expected)
-    assert at > 1
-    assert len(read_scores(lake, ["00", "01"], model="m")) == 2
+        assert not [path for path in lake.folder.rglob("*") if path.suffix in (".tmp", ".parquet")]
+        assert append(lake, "scores", new, recorded=LATER) == 2
+        assert len(read_scores(lake, ["00", "01"], model="m")) == 2
 
 
 def test_a_file_that_cannot_grow_leaves_the_lake_as_it_was(lake: Lake) -> None:
@@ -323,6 +321,23 @@ def test_a_part_that_is_not_as_it_was_written_is_named(lake: Lake, harm: Callabl
     assert all_prices(lake)["symbol"].tolist() == ["S000", "S000", "S002", "S002"]
     write_days(lake, 1, start=1)
     assert all_prices(lake)["symbol"].nunique() == 3
+
+
+def test_a_flipped_bit_is_found_or_changes_nothing(lake: Lake) -> None:
+    noise = np.random.default_rng(0).uniform(1, 2, 50)
+    append(lake, "prices", make_prices("A", hours("2026-11-01", 50), noise), recorded=LATER, **BARS_HERE)
+    expected = all_prices(lake)
+    path = folder_of(lake) / store.to_name(1, 1)
+    data = path.read_bytes()
+    values = len(data) - int.from_bytes(data[-8:-4], "little") - 8  # up to the footer
+    found = 0
+    for position in range(4, values, 9):
+        path.write_bytes(data[:position] + bytes([data[position] ^ 4]) + data[position + 1 :])
+        try:
+            pd.testing.assert_frame_equal(all_prices(lake), expected)
+        except SourceError:
+            found += 1
+    assert found > 50
 
 
 def test_files_of_others_among_the_parts_are_left_alone(lake: Lake) -> None:

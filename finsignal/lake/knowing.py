@@ -57,12 +57,14 @@ def as_of(
     if kept.first_wins:
         return to_frame(take(rows, pc.sort_indices(rows[kept.contract.key[0]]).to_numpy()), kept)
     positions, codes = newest(rows, kept.contract.key)
-    rows = take(rows, positions)
-    frame = to_frame(rows, kept)
+    fetched = to_codes(rows["recorded"])
+    idle = [name for name in kept.contract.optional if rows[name].null_count == len(rows)]
+    idle += [name for name in ("recorded",) if name not in kept.contract.columns]
+    frame = to_frame(take(rows.drop_columns(idle), positions), kept)
     if table == "prices" and len(frame):
         # After the prices: whoever writes appends a split before the prices that it concerns.
         splits = read_splits_by(lake, market=market, recorded_by=by, symbols=symbols)
-        frame = to_basis(frame, codes, to_codes(rows["recorded"]), splits, until)
+        frame = to_basis(frame, codes, fetched[positions], splits, until)
     return frame
 
 

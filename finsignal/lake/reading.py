@@ -246,7 +246,7 @@ def to_frame(rows: pa.Table, kept: Kept) -> pd.DataFrame:
     """The contract's table of these rows; an optional column is there where any of the rows has a value in it."""
     contract = kept.contract
     names = list(contract.columns)
-    names += [n for n in contract.optional if rows[n].null_count < len(rows)]
+    names += [n for n in contract.optional if n in rows.column_names and rows[n].null_count < len(rows)]
     frame = rows.select(names).to_pandas(ignore_metadata=True)
     if not len(frame):
         return contract.empty()
