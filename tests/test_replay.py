@@ -13,12 +13,12 @@ from finsignal.errors import ConfigError, RefusedError
 from finsignal.fetching import fetch_files
 from finsignal.job import replay
 from finsignal.job.facts import make_job_bars, read_facts
-from finsignal.job.replay import run_replay
+from finsignal.job.replay import read_decided, run_replay
 from finsignal.lake import open_lake
 from finsignal.ledger import Ledger, open_ledger, read_decisions
 from finsignal.sentiment.score import Model, load_model, score_news
 from finsignal.signals import Limits, make_flat_state
-from finsignal.study import Inputs, Study, read_inputs
+from finsignal.study import Inputs, Study, read_inputs, write_study
 from finsignal.study.deciding import decide_run, read_parameters
 
 REPO = Path(__file__).resolve().parents[1]
@@ -33,8 +33,14 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def test_the_replay_of_the_test_period_is_the_study(
-    tiny_run: RunFile, tiny_inputs: Inputs, tiny_sentiment: pd.DataFrame, tiny_study: Study, ledger: Ledger
+    tiny_run: RunFile,
+    tiny_inputs: Inputs,
+    tiny_sentiment: pd.DataFrame,
+    tiny_study: Study,
+    ledger: Ledger,
+    tmp_path: Path,
 ) -> None:
+    write_study(tiny_study, tmp_path / "run")
     weights = tiny_study.decided.weights
     start, end = weights["open_time"].min(), weights["open_time"].max() + pd.Timedelta(hours=1)
     done = run_replay(
@@ -46,6 +52,7 @@ def test_the_replay_of_the_test_period_is_the_study(
         model="words@0",
         start=start,
         end=end,
+        against=read_decided(tmp_path / "run"),
     )
     assert (done.differences, done.first) == (0, "")
     assert (done.passes, done.decisions) == (len(weights) // 2, len(weights))
@@ -55,6 +62,35 @@ def test_the_replay_of_the_test_period_is_the_study(
     for column in ("time", "symbol", "signal", "score", "confidence"):
         pd.testing.assert_series_equal(kept[column], signals[column], check_exact=True, check_index_type=False)
     pd.testing.assert_series_equal(kept["weight"], weights["weight"], check_exact=True)
+
+
+def test_a_replay_that_begins_elsewhere_than_the_run_folder_is_refused(
+    tiny_run: RunFile,
+    tiny_inputs: Inputs,
+    tiny_sentiment: pd.DataFrame,
+    tiny_study: Study,
+    ledger: Ledger,
+    tmp_path: Path,
+) -> None:
+    write_study(tiny_study, tmp_path / "run")
+    first = tiny_study.decided.signals["open_time"].min()
+    options = {"parameters": tiny_study.parameters, "model": "words@0", "end": first + pd.Timedelta(hours=30)}
+    decided = read_decided(tmp_path / "run")
+    with pytest.raises(ConfigError, match="let both begin at the same bar"):
+        run_replay(
+            tiny_run,
+            tiny_inputs,
+            tiny_sentiment,
+            ledger,
+            start=first + pd.Timedelta(hours=25),
+            against=decided,
+            **options,  # type: ignore[arg-type]
+        )
+
+
+def test_a_folder_without_decisions_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no run folder with decisions"):
+        read_decided(tmp_path)
 
 
 Walk = Callable[..., replay.Replay]

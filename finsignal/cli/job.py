@@ -322,7 +322,7 @@ def replay_past(options: argparse.Namespace) -> int:
 
     from finsignal.cli.study import make_scores, read_options
     from finsignal.clock import to_instant
-    from finsignal.job.replay import run_replay
+    from finsignal.job.replay import read_decided, run_replay
     from finsignal.ledger import open_ledger
     from finsignal.study.deciding import read_parameters
     from finsignal.study.inputs import check_seen, read_inputs
@@ -334,11 +334,12 @@ def replay_past(options: argparse.Namespace) -> int:
     scores, models = make_scores(options, inputs.news)
     sentiment, model = next(iter(scores.values())), next(iter(models.values()))
     check_seen(run, model)
+    fitted = options.parameters or (options.folder and options.folder / "parameters.parquet")
+    parameters = read_parameters(run, fitted)
+    against = read_decided(options.folder) if options.folder else None
     with TemporaryDirectory() as folder:
         path = options.ledger or Path(folder) / "replay.sqlite"
         with closing(open_ledger(path, durable=options.ledger is not None)) as ledger:
-            folder = options.folder
-            parameters = read_parameters(run, options.parameters or (folder and folder / "parameters.parquet"))
             done = run_replay(
                 run,
                 inputs,
@@ -348,6 +349,7 @@ def replay_past(options: argparse.Namespace) -> int:
                 model=model.name,
                 start=start,
                 end=end,
+                against=against,
                 progress=True,
             )
     if options.json:

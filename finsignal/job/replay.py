@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -44,12 +45,15 @@ def run_replay(
     model: str,
     start: pd.Timestamp,
     end: pd.Timestamp,
+    against: Decided | None = None,
     progress: bool = False,
 ) -> Replay:
-    """Each bar that opens in [start, end) decided by a pass of its own, then all of them at once as the backtest does.
+    """Each bar that opens in [start, end) decided by a pass of its own, then held against the backtest's decisions.
 
     A pass knows the rows that its decision knew and no more, and its state from the ledger. The account starts flat.
-    The ledger must hold no decision of the strategy yet. Raises ConfigError where no bar of the run lies in the period.
+    `against` are the decisions of a run folder (`read_decided`); without, all bars are decided at once as the backtest
+    does. The ledger must hold no decision of the strategy yet. Raises ConfigError where no bar of the run lies in the
+    period, or the run folder's account began at another bar.
     """
     from tqdm import tqdm
 
@@ -78,10 +82,33 @@ def run_replay(
             pass_row={"now": decision, "outcome": "decided", "code": 0},
         )
         features.append(decided.features)
-    until = int(positions[-1]) + 1
-    whole = replace(inputs, bars=inputs.bars.iloc[:until])
-    backtest = decide_run(run, whole, sentiment, flat, strategy=strategy, parameters=parameters, since=start)
+    if against is None:
+        whole = replace(inputs, bars=inputs.bars.iloc[: int(positions[-1]) + 1])
+        backtest = decide_run(run, whole, sentiment, flat, strategy=strategy, parameters=parameters, since=start)
+    else:
+        backtest = _cut(against, first=inputs.bars["open_time"].iloc[positions[0]], end=end)
     return compare(backtest, read_decisions(ledger, run.name), pd.concat(features, ignore_index=True), len(positions))
+
+
+def read_decided(folder: Path) -> Decided:
+    """The decisions that a study wrote into its run folder. Raises ConfigError where it holds none."""
+    try:
+        names = ("signals", "weights", "state", "features")
+        tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in names}
+    except (OSError, ValueError) as err:
+        raise ConfigError(f"{folder}: no run folder with decisions ({err}). Name one that a backtest wrote.") from err
+    return Decided(**tables)
+
+
+def _cut(decided: Decided, *, first: pd.Timestamp, end: pd.Timestamp) -> Decided:
+    began = decided.signals["open_time"].min()
+    if began != first:
+        raise ConfigError(
+            f"replay: the account of the run folder began with the bar of {began}, the replay with {first}; let "
+            "both begin at the same bar."
+        )
+    tables = {name: getattr(decided, name) for name in ("signals", "weights", "features")}
+    return replace(decided, **{name: t[t["open_time"] < end].reset_index(drop=True) for name, t in tables.items()})
 
 
 def to_texts(texts: pd.DataFrame) -> pd.DataFrame:
