@@ -1,14 +1,19 @@
 """Fixtures that more than one test module uses."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import settings
+from postgres import Postgres, find_programs, serve_postgres
 
+from finsignal import cli
+from finsignal.cli import shared as cli_shared
 from finsignal.config import RunFile, read_run
+from finsignal.sentiment import score
 from finsignal.sentiment.score import Model, score_news
 from finsignal.study import Inputs, Study, read_inputs, run_study
 
@@ -26,6 +31,22 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the real data sets in ../shared/data, which are not part of the repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """PostgreSQL: the one of FINSIGNAL_TEST_POSTGRES, or a private one; skips where there is neither."""
+    pytest.importorskip("psycopg", reason="needs psycopg, of the extra finsignal[postgres]")
+    if given_url := os.environ.get("FINSIGNAL_TEST_POSTGRES"):
+        outside = Postgres(given_url)
+        yield outside
+        outside.drop_database()
+        return
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("needs PostgreSQL (initdb, pg_ctl), or the URL of a server in FINSIGNAL_TEST_POSTGRES")
+    with serve_postgres(programs) as running:
+        yield running
 
 
 # --- a tiny market: two symbols that trade day and night for five days, and a text every hour or two --------
@@ -210,3 +231,24 @@ def tiny_study(tiny_run: RunFile, tiny_inputs: Inputs, tiny_sentiment: pd.DataFr
 def new_model() -> Callable[..., WordModel]:
     """make_model, for tests of models with other cut-offs."""
     return make_model
+
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: WordModel) -> Cli:
+    """finsignal in this process at a fixed instant, with a model of three words: (exit code, stdout, stderr)."""
+    real = score.load_model
+    monkeypatch.setattr(cli_shared, "read_clock", lambda: NOW)
+    monkeypatch.setattr(score, "load_model", lambda folder=None: words if folder is None else real(folder))
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run

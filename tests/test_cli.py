@@ -11,37 +11,16 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import NOW, REPO, TINY_RUN, WordModel
+from conftest import NOW, REPO, TINY_RUN, Cli
 
 from finsignal import cli
 from finsignal.cli import shared
 from finsignal.config import read_run
 from finsignal.errors import ConfigError
-from finsignal.sentiment import score
 from finsignal.study import Inputs, Study, read_inputs
 
 VERBS = ("demo", "backtest", "verify-run", "signal", "score", "train", "evaluate")
 P = ["p_negative", "p_neutral", "p_positive"]
-
-Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: WordModel) -> Cli:
-    """finsignal in this process at a fixed instant, with a model of three words: (exit code, stdout, stderr)."""
-    real = score.load_model
-    monkeypatch.setattr(shared, "read_clock", lambda: NOW)
-    monkeypatch.setattr(score, "load_model", lambda folder=None: words if folder is None else real(folder))
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        try:
-            code = cli.main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def refuse(constant: str) -> float:

@@ -615,7 +615,7 @@ def test_a_crumb_or_cookie_that_is_refused_does_not_matter(
 
 
 def test_an_address_that_is_none_is_refused_and_its_secret_not_told() -> None:
-    for address in ("127.0.0.1:80", "ftp://me:s3cret@host.test", "http://"):
+    for address in ("127.0.0.1:80", "ftp://me:s3cret@host.test", "me:s3cret@host.test", "http://"):
         with pytest.raises(ConfigError, match="no web address") as raised:
             make_session(address)
         assert "s3cret" not in str(raised.value)

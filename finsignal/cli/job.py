@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from finsignal.cli import shared
 from finsignal.cli.shared import number, print_json, printable
-from finsignal.errors import ConfigError, LockedError, LookaheadError, RefusedError
+from finsignal.errors import ConfigError, LockedError, LookaheadError, RefusedError, SourceError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -290,8 +290,13 @@ def decide_now(options: argparse.Namespace) -> int:
     if made.rows:
         sys.stdout.write(to_lines(made.rows, kind))
     if made.rows and out is not None:
-        with whole_file(out) as work:
-            work.write_text(to_lines(made.rows, out.suffix[1:]), encoding="utf-8")
+        try:
+            with whole_file(out) as work:
+                work.write_text(to_lines(made.rows, out.suffix[1:]), encoding="utf-8")
+        except OSError as err:
+            raise SourceError(
+                f"{out}: cannot be written ({err.strerror}). The decisions are on record; repeat the pass."
+            ) from err
     return made.code
 
 

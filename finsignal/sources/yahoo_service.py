@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 from zoneinfo import ZoneInfo
 
 from finsignal.errors import ConfigError, SourceError
-from finsignal.sources.service import TRIES, PassingFaultError, Result, check_status, redact, retry
+from finsignal.sources.service import TRIES, PassingFaultError, Result, check_status, retry
 
 CHART, SEARCH = "/v8/finance/chart/", "/v1/finance/search"
 COLUMNS = ("open", "high", "low", "close", "volume")
@@ -47,9 +47,8 @@ def make_session(base_url: str | None = None) -> Any:
 
     base = None if base_url is None else urlsplit(base_url)
     if base is not None and (base.scheme not in ("http", "https") or not base.hostname):
-        raise ConfigError(
-            f"yahoo: {redact(str(base_url))!r} is no web address. Write for example http://127.0.0.1:8080."
-        )
+        # not shown: a password in what is no address would not be struck out
+        raise ConfigError("yahoo: what is given is no web address. Write for example http://127.0.0.1:8080.")
 
     class YahooSession(requests.Session):
         answer: dict[str, Any] | None = None
