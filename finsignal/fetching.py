@@ -174,18 +174,23 @@ def fetch_derivatives(
     exchange = bybit.make_exchange(market, base_url=url or None)
     walks = {"funding": bybit.fetch_funding, "open_interest": partial(bybit.fetch_open_interest, bar=bar)}
 
-    def fetch(symbol: str, table: str) -> Outcome:
+    def fetch(symbol: str, table: str, store: _Store) -> Outcome:
         stored = as_of(lake, table, now, recorded_by=now, market=market, symbols=[symbol], since=start)
-        new, first = 0, stored["time"].max() if len(stored) else start
+        new, first, last = 0, stored["time"].max() if len(stored) else start, min(end, now)
         walk: Any = walks[table]
-        if first < min(end, now):
-            for page in walk(symbol, market=market, start=first, end=min(end, now), now=now, exchange=exchange):
+        if first < last:
+            for page in walk(symbol, market=market, start=first, end=last, now=now, exchange=exchange):
                 new += append(lake, table, page, recorded=now, market=market)
-        return Outcome(f"bybit {table.replace('_', ' ')}", symbol, new=new)
+            store.log(symbol, (first, last), rows=new)
+        return Outcome(store.source, symbol, new=new)
 
     out = []
     for table in tables:
-        out += _each(f"bybit {table.replace('_', ' ')}", symbols, partial(fetch, table=table), progress=progress)
+        store = _Store(lake, f"bybit {table.replace('_', ' ')}", market, bar if table == "open_interest" else "", now)
+        try:
+            out += _each(store.source, symbols, partial(fetch, table=table, store=store), progress=progress)
+        finally:
+            store.flush()
     return out
 
 

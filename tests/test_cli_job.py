@@ -77,8 +77,11 @@ def market() -> Market:
 def server(yahoo: Yahoo, market: Market) -> Iterator[Server]:
     """Both services and a feed at one address."""
     rows = [{"id": "1", "title": "Alder soars", "published": to_stamp("2026-05-30T10:00Z"), "url": "https://w.test/1"}]
+    pause = [{"id": "2", "title": "Birch meets", "published": to_stamp("2026-05-31T22:00Z"), "url": "https://w.test/2"}]
 
     def answer(request: Request) -> Answer:
+        if request.path.startswith("/feed/two"):
+            return to_feed_answer(to_rss(rows + pause))
         if request.path.startswith("/feed"):
             return to_feed_answer(to_rss(rows))
         if request.path.startswith("/broken"):
@@ -255,7 +258,7 @@ def test_lake_status_shows_spans_gaps_silences_and_last_fetches(
     lake = ("--lake", tmp_path / "lake")
     window = ("--bar", "1h", "--start", "2026-05-02", "--base-url", server.url)
     run_cli("fetch", "bybit", "BTCUSDT", "--funding", *window, *lake)
-    run_cli("fetch", "feed", f"{server.url}/feed", "--name", "wire", "--about", "*", *lake)
+    run_cli("fetch", "feed", f"{server.url}/feed/two", "--name", "wire", "--about", "*", *lake)
     code, out, err = run_cli("lake", "status", *lake)
     lines = out.splitlines()
     assert (code, err) == (0, "")
@@ -264,9 +267,11 @@ def test_lake_status_shows_spans_gaps_silences_and_last_fetches(
     assert strip == "  |" + "█" * 20 + "  " + "▓" + "█" * 17 + "|"  # 18 bars a cell: two gone, and 4 of the third
     assert "  gap  2026-05-17 00:00Z .. 2026-05-18 16:00Z  40 bars" in lines
     assert "funding  bybit-linear  BTCUSDT  60 rows  2026-05-02 08:00Z .. 2026-05-22 00:00Z" in lines
-    assert "articles  wire  1 rows  2026-05-30 10:01Z .. 2026-05-30 10:01Z; silent for 38.0 h" in lines
+    assert "articles  wire  2 rows  2026-05-30 10:01Z .. 2026-05-31 22:01Z; silent for 2.0 h" in lines
+    assert "  longest silence  2026-05-30 10:01Z .. 2026-05-31 22:01Z  36.0 h" in lines
     assert "fetched  2026-06-01 00:00Z  bybit  bybit-linear  1h  BTCUSDT  680 new, 40 missing" in lines
-    assert "fetched  2026-06-01 00:00Z  feed  wire  1 new" in lines
+    assert "fetched  2026-06-01 00:00Z  bybit funding  bybit-linear  BTCUSDT  60 new" in lines
+    assert "fetched  2026-06-01 00:00Z  feed  wire  2 new" in lines
     status = json.loads(run_cli("lake", "status", *lake, "--json")[1])
     assert status["prices"][0]["missing"] == 40
 

@@ -21,7 +21,8 @@ def to_text(status: dict[str, Any]) -> str:
     for row in status["articles"]:
         silent = "" if row["silent_hours"] is None else f"; silent for {row['silent_hours']:,.1f} h"
         lines.append(f"articles  {row['source'] or 'of no source'}  {to_span(row)}{silent}")
-        lines += [f"  silence  {to_between(gap)}  {gap['hours']:,.1f} h" for gap in row["silences"]]
+        # One is enough here: where items come evenly, the longest silences are all alike.
+        lines += [f"  longest silence  {to_between(gap)}  {gap['hours']:,.1f} h" for gap in row["silences"][:1]]
     links = status["links"]
     lines.append(f"links  {links['rows']:,} of {links['articles']:,} articles to {links['symbols']:,} symbols")
     lines += [f"scores  {row['model']}  {row['rows']:,}" for row in status["scores"]]
