@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from postgres import Postgres
 from replay_server import Answer
 from world import SYMBOLS, World, open_world
 
@@ -265,6 +266,25 @@ def test_a_day_of_passes_decides_as_the_backtest_does(world: World, go: Callable
     pd.testing.assert_series_equal(kept["weight"], weights["weight"], check_exact=True)
     assert kept["signal"].nunique() > 1
     assert (kept["weight"] != 0).any()
+
+
+def test_a_ledger_in_postgresql_keeps_the_same_passes(
+    world: World, go: Callable[..., Pass], words: Model, postgres_server: Postgres
+) -> None:
+    url = postgres_server.make_database()
+    kept = world.write_run("kept", **{"[features]": f'[job]\nledger = "{url}"\n\n[features]'})
+    plain = world.write_run("plain")
+    for run in (kept, plain, kept):
+        go(run)
+    world.now += HOUR
+    for run in (kept, plain):
+        go(run)
+    ledgers = read_ledger(kept), read_ledger(plain)
+    for name in ("decisions", "news"):
+        pd.testing.assert_frame_equal(ledgers[0][name], ledgers[1][name], check_exact=True)
+    assert ledgers[0]["passes"]["outcome"].tolist() == ["decided", "repeated", "decided"]
+    assert make_status(kept, now=world.now, last=3)["coverage"]["decided"] == 2
+    assert prove(kept, lambda: words, now=world.now).differences == 0
 
 
 def test_every_decision_on_record_comes_out_again_though_the_lake_has_grown(

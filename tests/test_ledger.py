@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import multiprocessing
-import os
 import random
 import sqlite3
 import subprocess
@@ -25,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger_workers import MINUTE, START, make_decisions, open_as_nobody, try_lock, write_on
 from pandas.testing import assert_frame_equal
-from postgres import PASSWORD, Postgres, find_programs, serve_postgres
+from postgres import PASSWORD, Postgres
 
 from finsignal.errors import FinsignalError, LedgerError, LockedError, MissingExtraError, RefusedError, TableError
 from finsignal.ledger import (
@@ -50,28 +49,12 @@ PROCESSES.set_forkserver_preload(["finsignal.ledger", "sqlalchemy.dialects.sqlit
 NAMES = (f"strategy {n}" for n in itertools.count())
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[Postgres]:
-    """PostgreSQL: the one of FINSIGNAL_TEST_POSTGRES, or a private one; skips where there is neither."""
-    pytest.importorskip("psycopg", reason="needs psycopg, of the extra finsignal[postgres]")
-    if given_url := os.environ.get("FINSIGNAL_TEST_POSTGRES"):
-        outside = Postgres(given_url)
-        yield outside
-        outside.drop_database()
-        return
-    programs = find_programs()
-    if programs is None:
-        pytest.skip("needs PostgreSQL (initdb, pg_ctl), or the URL of a server in FINSIGNAL_TEST_POSTGRES")
-    with serve_postgres(programs) as running:
-        yield running
-
-
 @pytest.fixture(params=["sqlite", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database of one's own."""
     if request.param == "sqlite":
         return str(tmp_path / "ledger.db")
-    return request.getfixturevalue("server").make_database()
+    return request.getfixturevalue("postgres_server").make_database()
 
 
 @pytest.fixture
@@ -466,7 +449,10 @@ def wait_for_writes_to_end(ledger: Ledger) -> None:
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
                 "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
             )
+            give_up = time.monotonic() + 30
             while connection.exec_driver_sql(others).scalar_one():
+                assert time.monotonic() < give_up, "a killed client's connection stays"
+                connection.rollback()  # a transaction sees the activity as it was at its first look
                 time.sleep(0.01)
 
 
@@ -600,18 +586,18 @@ def test_another_program_that_keeps_writing_is_told(file_ledger: Ledger) -> None
     assert write_decisions(file_ledger, "news", **make_decisions())
 
 
-def test_a_server_that_stops_in_mid_pass_is_told_and_found_again(server: Postgres) -> None:
-    if server.programs is None:
+def test_a_server_that_stops_in_mid_pass_is_told_and_found_again(postgres_server: Postgres) -> None:
+    if postgres_server.programs is None:
         pytest.skip("the server of FINSIGNAL_TEST_POSTGRES is not ours to stop")
-    with closing(open_ledger(server.make_database())) as ledger:
+    with closing(open_ledger(postgres_server.make_database())) as ledger:
         write_decisions(ledger, "news", **make_decisions())
         with lock(ledger, "news"):
-            server.stop()
+            postgres_server.stop()
             try:
                 with pytest.raises(LedgerError, match=r"could not write the decisions: .*Start the server") as raised:
                     write_decisions(ledger, "news", **make_decisions(START + MINUTE))
             finally:
-                server.start()
+                postgres_server.start()
         assert PASSWORD not in "".join(traceback.format_exception(raised.value))
         with lock(ledger, "news"):
             assert write_decisions(ledger, "news", **make_decisions(START + MINUTE))
@@ -629,8 +615,8 @@ def hidden(url: str, secret: str) -> str:
     return str(raised.value)
 
 
-def test_an_open_server_shows_no_password(server: Postgres) -> None:
-    url = f"{server.make_database()}?application_name=top-secret"
+def test_an_open_server_shows_no_password(postgres_server: Postgres) -> None:
+    url = f"{postgres_server.make_database()}?application_name=top-secret"
     with closing(open_ledger(url)) as ledger, lock(ledger, "news"):
         with pytest.raises(LockedError) as raised, lock(ledger, "news"):
             pytest.fail("both hold it")
@@ -640,16 +626,16 @@ def test_an_open_server_shows_no_password(server: Postgres) -> None:
     assert ledger.url_shown.startswith("postgresql://tester:***@127.0.0.1:")
 
 
-def test_a_wrong_password_is_told_without_it(server: Postgres) -> None:
-    url = urlsplit(server.url)
+def test_a_wrong_password_is_told_without_it(postgres_server: Postgres) -> None:
+    url = urlsplit(postgres_server.url)
     wrong = url._replace(netloc=f"tester:hush-hush@127.0.0.1:{url.port}").geturl()
     message = hidden(wrong, "hush-hush")
     assert "password authentication failed" in message
     assert "Check user and password" in message
 
 
-def test_a_missing_database_is_told(server: Postgres) -> None:
-    missing = urlsplit(server.url)._replace(path="/no_such_database").geturl()
+def test_a_missing_database_is_told(postgres_server: Postgres) -> None:
+    missing = urlsplit(postgres_server.url)._replace(path="/no_such_database").geturl()
     assert 'database "no_such_database" does not exist' in hidden(missing, PASSWORD)
 
 
