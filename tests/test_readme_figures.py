@@ -67,3 +67,18 @@ def test_the_real_sets_and_the_sample_are_told_as_they_were_printed() -> None:
     demo = (RESULTS / "demo.txt").read_text(encoding="utf-8")
     net, sharpe, error = re.search(r"net return\s+(\S+)%.*?Sharpe ratio\s+(\S+) \+- (\S+)", demo, re.DOTALL).groups()
     assert f"{net} % after costs, Sharpe {sharpe} +- {error}" in " ".join(README.split())
+
+
+def test_the_unattended_half_is_told_as_it_was_printed() -> None:
+    parity = (RESULTS / "parity.txt").read_text(encoding="utf-8")
+    walks = re.findall(r"(\S+): [\d,]+ passes, ([\d,]+) decisions, .*: ([\d,]+) differ from the backtest", parity)
+    assert [name for name, _, _ in walks] == ["news_sentiment", "apple_hourly", "crypto_hourly"]
+    decisions, differences = (sum(int(walk[n].replace(",", "")) for walk in walks) for n in (1, 2))
+    assert f"| {decisions:,}, {differences} |" in README
+    kills = [line.split()[-1] for line in (RESULTS / "lake_kill.txt").read_text(encoding="utf-8").splitlines()[-6:]]
+    assert kills[:2] == ["200", "548"]
+    assert kills[2:4] == ["0", "0"]
+    assert f"| {kills[1]}, 0 |" in README
+    rows = (RESULTS / "mapping.txt").read_text(encoding="utf-8").splitlines()[-1].split()
+    assert rows[0] == "10,000,000"
+    assert f"| {float(rows[1]):.1f} s, {rows[5]} GiB |" in README
