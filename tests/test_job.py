@@ -18,10 +18,11 @@ from finsignal.job.proof import prove
 from finsignal.job.status import make_status, to_text
 from finsignal.lake import as_of, open_lake
 from finsignal.ledger import lock, open_ledger, read_decisions, read_news, read_passes
-from finsignal.sentiment.score import Model
+from finsignal.sentiment.score import Model, score_news
 from finsignal.signals import make_flat_state
 from finsignal.study import read_inputs
 from finsignal.study.deciding import decide_run
+from finsignal.study.request import score_by_model
 
 HOUR = pd.Timedelta(hours=1)
 SEARCH = "[search]\nconfidence_threshold = [0.5]\n[split]\nvalidation_until = '2026-03-03'\n"
@@ -246,8 +247,6 @@ def test_a_day_of_passes_decides_as_the_backtest_does(world: World, go: Callable
         assert go().outcome == "decided"
         world.now += HOUR
     inputs = read_inputs(run, now=world.now, ahead=True)
-    from finsignal.sentiment.score import score_news
-
     first = pd.Timestamp("2026-03-05T10:00Z")
     backtest = decide_run(
         run,
@@ -415,3 +414,16 @@ def test_status_tells_coverage_latency_and_the_last_passes(world: World, go: Cal
 def test_status_without_a_ledger_says_so(world: World) -> None:
     with pytest.raises(LedgerError):
         make_status(world.write_run(), now=world.now, last=5)
+
+
+def test_a_backtest_on_the_lake_scores_nothing_that_a_pass_has_scored(
+    world: World, go: Callable[..., Pass], words: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go()
+    run = world.write_run()
+    news = read_inputs(run, now=world.now).news
+    monkeypatch.setattr("finsignal.sentiment.score.load_model", lambda folder: words)
+    plain = score_news(news, words)
+    monkeypatch.setattr(type(words), "_run", lambda *_, **__: pytest.fail("a text was read again"))
+    scored, _ = score_by_model(run, None, news, now=world.now)
+    pd.testing.assert_frame_equal(scored["model words@0"], plain, check_exact=True)

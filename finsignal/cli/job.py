@@ -336,7 +336,7 @@ def replay_past(options: argparse.Namespace) -> int:
     run = read_options(options)
     start, end = (to_instant(stamp, where="--replay") for stamp in options.replay)
     inputs = read_inputs(run, now=shared.read_clock())
-    scores, models = make_scores(options, inputs.news)
+    scores, models = make_scores(options, run, inputs.news)
     sentiment, model = next(iter(scores.values())), next(iter(models.values()))
     check_seen(run, model)
     fitted = options.parameters or (options.folder and options.folder / "parameters.parquet")

@@ -130,7 +130,7 @@ def show_signal(options: argparse.Namespace) -> None:
     rows = make_signal_rows(
         run,
         inputs,
-        lambda news: (given, {}) if given else make_scores(options, news),
+        lambda news: (given, {}) if given else make_scores(options, run, news),
         now=now,
         parameters=options.parameters,
     )
@@ -174,11 +174,13 @@ def read_scores(options: argparse.Namespace, run: Any, news: pd.DataFrame) -> tu
     return read_given_scores(run, options.sentiment, news)
 
 
-def make_scores(options: argparse.Namespace, news: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], dict[str, Model]]:
+def make_scores(
+    options: argparse.Namespace, run: Any, news: pd.DataFrame
+) -> tuple[dict[str, pd.DataFrame], dict[str, Model]]:
     """The model's sentiment table by its name, and the model by the same name."""
     from finsignal.study.request import score_by_model
 
-    return score_by_model(options.model, news, progress=True)
+    return score_by_model(run, options.model, news, now=shared.read_clock(), progress=True)
 
 
 def repeat_run(options: argparse.Namespace) -> None:

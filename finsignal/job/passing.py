@@ -19,7 +19,6 @@ from finsignal.errors import ConfigError, FinsignalError, LedgerError, Lookahead
 from finsignal.fetching import Outcome, fetch_for
 from finsignal.job.facts import make_job_bars, read_facts
 from finsignal.job.replay import to_texts
-from finsignal.job.scoring import score_known
 from finsignal.lake import open_lake
 from finsignal.ledger import (
     Ledger,
@@ -36,6 +35,7 @@ from finsignal.sentiment.score import Model
 from finsignal.signals import make_flat_state
 from finsignal.study.deciding import decide_run, read_parameters, texts_at_end, to_signal_rows
 from finsignal.study.inputs import MOMENT, beside, check_seen
+from finsignal.study.scoring import score_known
 
 DONE, PARTLY, REFUSED, LOCKED, DOWN = 0, 3, 4, 5, 6  # exit codes; 1 and 2 are errors and wrong usage
 RECENT = 200  # passes among which the last bar served is looked for first

@@ -12,13 +12,13 @@ from finsignal.config import RunFile
 from finsignal.job.facts import make_job_bars, read_facts
 from finsignal.job.passing import ledger_of, parameters_of
 from finsignal.job.replay import find_column, find_differing
-from finsignal.job.scoring import score_known
 from finsignal.lake import open_lake
 from finsignal.ledger import open_ledger, read_decisions, read_state
 from finsignal.sentiment.score import Model
 from finsignal.signals import make_flat_state
 from finsignal.study.deciding import decide_run, read_parameters
 from finsignal.study.inputs import beside
+from finsignal.study.scoring import score_known
 
 
 @dataclass(frozen=True)

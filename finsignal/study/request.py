@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,12 @@ import pandas as pd
 
 from finsignal.config import RunFile
 from finsignal.errors import ConfigError
+from finsignal.lake import open_lake
 from finsignal.sentiment.score import Model
-from finsignal.study.inputs import Inputs, read_inputs
+from finsignal.study.inputs import Inputs, beside, read_inputs
 from finsignal.study.manifest import Request, digest_files
 from finsignal.study.run import Study, run_study
+from finsignal.study.scoring import score_known
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ def read_request(request: Request, *, progress: bool = False) -> Read:
     files = digest_files(request)  # first: of a file that changes while it is read, the manifest then names the change
     inputs = read_inputs(request.run, now=request.now)
     given, notes = read_given_scores(request.run, request.sentiment, inputs.news)
-    scored, models = score_by_model(request.model, inputs.news, progress=progress)
+    scored, models = score_by_model(request.run, request.model, inputs.news, now=request.now, progress=progress)
     return Read(request, files, inputs, {**given, **scored}, models, tuple(notes))
 
 
@@ -72,11 +75,18 @@ def read_given_scores(run: RunFile, path: Path | None, news: pd.DataFrame) -> tu
 
 
 def score_by_model(
-    folder: Path | None, news: pd.DataFrame, *, progress: bool = False
+    run: RunFile, folder: Path | None, news: pd.DataFrame, *, now: pd.Timestamp, progress: bool = False
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Model]]:
-    """A model's sentiment table by the model's name, and the model by the same name; without a folder, the shipped."""
+    """A model's sentiment table by the model's name, and the model by the same name; without a folder, the shipped.
+
+    A run on a lake that can be written to finds there what was scored before, and leaves there what was not.
+    """
     from finsignal.sentiment.score import load_model, score_news
 
     model = load_model(folder)
     name = f"model {model.name}"
-    return {name: score_news(news, model, progress=progress)}, {name: model}
+    if run.lake and os.access(beside(run, run.lake), os.W_OK):
+        table, _ = score_known(open_lake(beside(run, run.lake)), news, model, now=now, progress=progress)
+    else:
+        table = score_news(news, model, progress=progress)
+    return {name: table}, {name: model}
