@@ -54,7 +54,8 @@ def run_process(arguments: list[str]) -> tuple[float, float, subprocess.Complete
     code = (
         "import resource, subprocess, sys, time; t = time.perf_counter();"
         "done = subprocess.run(sys.argv[1:]); s = time.perf_counter() - t;"
-        "print(s, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, file=sys.stderr); sys.exit(done.returncode)"
+        "print(s, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, file=sys.stderr);"
+        "sys.exit(done.returncode)"
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     seconds, memory = map(float, done.stderr.splitlines()[-1].split())

@@ -19,17 +19,17 @@ from finsignal.config import Feed, RunFile, to_span
 from finsignal.errors import ConfigError, SourceError, TableError
 from finsignal.lake import FETCHES, Lake, append, as_of, read_articles
 from finsignal.sources.capture import to_articles
-from finsignal.sources.grid import find_missing
 from finsignal.sources.news_files import read_news
 from finsignal.sources.price_files import read_prices
 from finsignal.study.inputs import beside, list_price_files, news_layout, price_layout
-from finsignal.tables import ACTIONS, PRICES, to_integers
+from finsignal.tables import to_integers
 
 OVERLAP = 3  # bars asked for again, so that a price corrected since is noticed
 FLUSH = 1000  # rows written at a time: so many are asked for again after a kill
 GRACE = pd.Timedelta(
     1, unit="D"
 )  # services give some bars late: from so long after its close on, one asked in vain is none
+NOTHING = np.array([], dtype=np.int64)
 POLLS_KEPT = pd.Timedelta(30, unit="D")  # a feed not polled for longer was not watched: what it brings is a backfill
 EDIT = r"#[0-9a-f]{16}$"
 YAHOO_CACHE = ".cache/yahoo"  # within the lake: yfinance would keep its cookies in the home directory
@@ -78,18 +78,19 @@ def fetch_prices(
         wanted = windows[symbol]
         if wanted.empty:
             return Outcome(source, symbol, notes=("everything was there",))
-        pages, notes = [], list[str]()
+        came, new, notes = [NOTHING], 0, list[str]()
         for actions, page, said in ask(symbol, wanted):
-            store.fresh += int((~np.isin(to_integers(page["open_time"]), stored[symbol])).sum())
+            came.append(to_integers(page["open_time"]))
+            fresh = int((~np.isin(came[-1], stored[symbol])).sum())
+            new, store.fresh = new + fresh, store.fresh + fresh
             store.add(actions, page)
-            pages.append(page)
             notes += said
-        rows = pd.concat(pages) if pages else PRICES.empty()
-        opened = rows["open_time"].min()
-        if len(rows) and not len(stored[symbol]) and opened > wanted["open_time"].iloc[0]:
-            notes.append(f"the first bar is that of {opened}")
-        missing = len(find_missing(rows, wanted, symbol=symbol, now=now))
-        new = int((~np.isin(to_integers(rows["open_time"]), stored[symbol])).sum())
+        opens, grid = np.concatenate(came), to_integers(wanted["open_time"])
+        if len(opens) and not len(stored[symbol]) and opens.min() > grid[0]:
+            notes.append(
+                f"the first bar is that of {wanted['open_time'].iloc[int(np.searchsorted(grid, opens.min()))]}"
+            )
+        missing = int((~np.isin(grid, opens)).sum())
         window = (wanted["open_time"].iloc[0], wanted["close_time"].iloc[-1])
         store.log(symbol, window, rows=new, missing=missing, notes=notes)
         return Outcome(source, symbol, new=new, missing=missing, notes=tuple(notes))
@@ -119,8 +120,9 @@ class _Store:
     pages: list[pd.DataFrame] = field(default_factory=list)
     windows: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, actions: pd.DataFrame, page: pd.DataFrame) -> None:
-        self.actions.append(actions)
+    def add(self, actions: pd.DataFrame | None, page: pd.DataFrame) -> None:
+        if actions is not None:
+            self.actions.append(actions)
         self.pages.append(page)
         if sum(map(len, self.pages)) >= FLUSH:
             self.flush()
@@ -340,9 +342,8 @@ def find_wanted(
 
     They run from a little before the first bar that is neither stored nor was asked for in vain GRACE after its close.
     """
-    nothing = np.array([], dtype=np.int64)
     if bars.empty:
-        return dict.fromkeys(symbols, nothing), dict.fromkeys(symbols, bars)
+        return dict.fromkeys(symbols, NOTHING), dict.fromkeys(symbols, bars)
     since = bars["open_time"].iloc[0]
     stored = as_of(lake, "prices", now, recorded_by=now, market=market, bar=bar, symbols=symbols, since=since)
     asked = as_of(lake, "fetches", now, recorded_by=now, since=since)
@@ -353,17 +354,17 @@ def find_wanted(
     windows = dict(list(asked.groupby("symbol")))
     out = {}
     for symbol in symbols:
-        have = np.isin(grid, there.get(symbol, nothing))
+        have = np.isin(grid, there.get(symbol, NOTHING))
         if symbol in windows and not have.all():
             starts, ends, at = (to_integers(windows[symbol][column]) for column in ("start", "end", "recorded"))
             for first, last, recorded in zip(starts, ends, at, strict=True):
                 have |= (grid >= first) & (grid < last) & (closes + grace <= recorded)
         first = len(grid) if have.all() else max(int(have.argmin()) - OVERLAP, 0)
         out[symbol] = bars.iloc[first:].reset_index(drop=True)
-    return {symbol: there.get(symbol, nothing) for symbol in symbols}, out
+    return {symbol: there.get(symbol, NOTHING) for symbol in symbols}, out
 
 
-Ask = Callable[[str, pd.DataFrame], Iterator[tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]]]
+Ask = Callable[[str, pd.DataFrame], Iterator[tuple[pd.DataFrame | None, pd.DataFrame, tuple[str, ...]]]]
 """A symbol and the bars wanted of it -> pages of ACTIONS and PRICES as fetched, with notes."""
 
 
@@ -372,7 +373,7 @@ def _ask_yahoo(lake: Lake, *, market: str, bar: str, now: pd.Timestamp, url: str
 
     session = yahoo.make_session(url or None)
 
-    def ask(symbol: str, bars: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]]:
+    def ask(symbol: str, bars: pd.DataFrame) -> Iterator[tuple[pd.DataFrame | None, pd.DataFrame, tuple[str, ...]]]:
         got = yahoo.fetch_prices(symbol, bars=bars, bar=bar, now=now, session=session, cache=lake.folder / YAHOO_CACHE)
         yield got.actions, got.prices, got.notes
 
@@ -384,12 +385,12 @@ def _ask_bybit(lake: Lake, *, market: str, bar: str, now: pd.Timestamp, url: str
 
     exchange = bybit.make_exchange(market, base_url=url or None)
 
-    def ask(symbol: str, bars: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]]:
+    def ask(symbol: str, bars: pd.DataFrame) -> Iterator[tuple[pd.DataFrame | None, pd.DataFrame, tuple[str, ...]]]:
         start, end = bars["open_time"].iloc[0], bars["close_time"].iloc[-1]
         for page in bybit.fetch_prices(
             symbol, market=market, bar=bar, start=start, end=end, now=now, exchange=exchange
         ):
-            yield ACTIONS.empty(), page, ()
+            yield None, page, ()
 
     return ask
 

@@ -14,7 +14,7 @@ from replay_server import Answer, Request, Server, serve, to_answer
 
 from finsignal.clock import make_bars
 from finsignal.errors import ConfigError, SourceError
-from finsignal.sources.bybit import fetch_funding, fetch_open_interest, fetch_prices, make_exchange
+from finsignal.sources.bybit import Queue, fetch_funding, fetch_open_interest, fetch_prices, make_exchange
 from finsignal.sources.grid import find_missing
 from finsignal.tables import BARS, FUNDING, OPEN_INTEREST, PRICES
 
@@ -487,15 +487,30 @@ def test_a_client_of_another_market_is_a_config_error():
     assert "Bybit has no 'bybit-option'" in refusal(ConfigError, lambda: make_exchange("bybit-option"))
 
 
-def test_the_client_queues_its_calls_below_the_limit_of_bybit():
+def test_the_client_asks_its_queue_before_each_call():
     with serve(Market({"BTCUSDT": BARS_OF_A_DAY}, now=NOW)) as server:
         exchange, weights = make_exchange(LINEAR, base_url=server.url), []
+        assert isinstance(exchange.throttle, Queue)
         exchange.throttle = weights.append
         same(day(exchange), BARS_OF_A_DAY)
     assert exchange.enableRateLimit
-    # Milliseconds between two calls: well above the 8.3 that 600 calls in 5 seconds leave.
-    assert [weight * exchange.rateLimit for weight in weights] == [15]
-    assert 15 > 1.5 * 5_000 / 600
+    assert len(weights) == len(server.requests)
+
+
+def test_the_queue_stays_below_the_limit_of_bybit_in_every_five_seconds():
+    now, calls = [1000.0], []
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    queue = Queue(sleep=sleep, clock=lambda: now[0])
+    for number in range(3000):
+        queue()
+        calls.append(now[0])
+        now[0] += 0.2 if number % 700 == 699 else 0.001
+    most = max(sum(start <= at < start + 5 for at in calls[n:]) for n, start in enumerate(calls))
+    assert 400 < most <= 434 < 600
+    assert calls[99] - calls[0] < 0.2  # the first hundred need not wait
 
 
 # --------------------------------------------------------------------------------------------------- missing bars

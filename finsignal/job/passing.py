@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,14 +96,16 @@ def run_pass(
         row: dict[str, Any] = {"now": now, "time": decision, "open_time": opens}
         try:
             made = read_decisions(ledger, run.name, decision, decision + MOMENT)
-            fetched = tuple(fetch_for(run, lake, now=now, progress=progress)) if fetch and made.empty else ()
+            with ThreadPoolExecutor(1) as pool:
+                loading = pool.submit(load)  # while services are waited for
+                fetched = tuple(fetch_for(run, lake, now=now, progress=progress)) if fetch and made.empty else ()
             if _is_down(run, fetched):
                 message = f"no prices from {run.fetch.prices}: {fetched[0].error}"
                 write_pass(ledger, run.name, {**row, "outcome": "source down", "code": DOWN, "message": message})
                 return Pass("source down", DOWN, message, fetched=fetched)
             known_by = now if made.empty else made["recorded"].iloc[0]
             before = state if made.empty else _read_state(ledger, run, before=decision)
-            model = load()
+            model = loading.result()
             notes = ["Simulated data: news and prices are made up."] if run.simulated else []
             notes += check_seen(run, model)
             facts = read_facts(run, lake, bars, position, recorded_by=known_by)

@@ -7,7 +7,9 @@ for thousands of instruments; here each window is asked by start and end, under 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,18 +30,37 @@ HOUR = 3_600_000  # milliseconds
 _SYMBOL = re.compile(r"[A-Z0-9]{2,30}(-[A-Z0-9]{2,12}){0,2}")
 
 
+@dataclass
+class Queue:
+    """Lets `burst` calls go at once, and then one in `interval` seconds; asked before each call."""
+
+    sleep: Callable[[float], Any]
+    clock: Callable[[], float] = time.monotonic
+    burst: int = 100
+    interval: float = 0.015
+    free: float = 0.0  # when the burst will be whole again, in seconds of the clock
+
+    def __call__(self, weight: float = 1) -> None:
+        now = self.clock()
+        self.free = max(self.free, now) + self.interval
+        wait = self.free - now - self.burst * self.interval
+        if wait > 0:
+            self.sleep(wait)
+
+
 def make_exchange(market: str, *, base_url: str | None = None) -> Any:
     """The ccxt client of one market: 'bybit-linear', 'bybit-inverse' or 'bybit-spot'; it asks nothing yet.
 
-    Its rate limiter lets calls follow each other after 15 ms, half of the 600 calls in 5 s that Bybit allows an
-    address. `base_url` takes the place of Bybit's own, for a server that replays answers. Raises ConfigError for
-    another market.
+    It lets 100 calls go at once and then one in 15 ms, which is never more than 433 of the 600 calls in 5 s that Bybit
+    allows an address. `base_url` takes the place of Bybit's own, for a server that replays answers. Raises ConfigError
+    for another market.
     """
     _check_market(market)
     import ccxt
 
-    # ccxt weighs a call for market data with 5, and would let 0.1 s pass between two.
-    exchange = ccxt.bybit({"enableRateLimit": True, "rateLimit": 3, "timeout": 20_000})
+    exchange = ccxt.bybit({"enableRateLimit": True, "timeout": 20_000})
+    # ccxt's own weighs a call for market data so that 0.1 s pass between two: 5 s for fifty symbols.
+    exchange.throttle = Queue(sleep=lambda seconds: exchange.sleep(seconds * 1000))
     exchange.enableLastJsonResponse = True
     if base_url is not None:
         exchange.urls["api"] = dict.fromkeys(exchange.urls["api"], base_url.rstrip("/"))

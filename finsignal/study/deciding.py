@@ -102,12 +102,12 @@ def to_signal_rows(
     last = decided.signals["time"].max()
     known = parameters[parameters["time"] <= last]
     values = {str(key): float(value) for key, value in zip(known["name"], known["value"], strict=True)}
-    features = decided.features[decided.features["time"] == last].set_index("symbol")
-    weights = decided.weights[decided.weights["time"] == last].set_index("symbol")["weight"]
+    features = decided.features[decided.features["time"] == last].set_index("symbol").to_dict("index")
+    weights = decided.weights[decided.weights["time"] == last].set_index("symbol")["weight"].to_dict()
     behind = dict(list(texts.groupby("symbol")))
     for signal in decided.signals[decided.signals["time"] == last].itertuples():
         ours = behind.get(signal.symbol, texts.iloc[:0])
-        mix = features.loc[signal.symbol]
+        mix = features[signal.symbol]
         rows.append(
             {
                 "symbol": signal.symbol,
