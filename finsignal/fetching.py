@@ -26,6 +26,7 @@ from finsignal.tables import to_integers
 
 OVERLAP = 3  # bars asked for again, so that a price corrected since is noticed
 FLUSH = 1000  # rows written at a time: so many are asked for again after a kill
+LONG = 100  # rows of a page of funding or open interest, that are not to be asked for again after a kill
 GRACE = pd.Timedelta(
     1, unit="D"
 )  # services give some bars late: from so long after its close on, one asked in vain is none
@@ -144,6 +145,11 @@ class _Store:
             }
         )
 
+    def find_logged(self, fetches: pd.DataFrame, symbol: str) -> pd.DataFrame:
+        """The rows of FETCHES that are about this symbol, of this source, market and bar."""
+        own = (fetches["source"] == self.source) & (fetches["market"] == self.market) & (fetches["bar"] == self.bar)
+        return fetches[own & (fetches["symbol"] == symbol)]
+
     def flush(self) -> None:
         """Actions first, for they say on what basis prices are; the log last, for it says that all is there."""
         if any(map(len, self.actions)):
@@ -170,20 +176,34 @@ def fetch_derivatives(
     url: str = "",
     progress: bool = False,
 ) -> list[Outcome]:
-    """Funding rates and open interest of Bybit from `start` to before `end`; each goes on from the last one stored."""
+    """Funding rates and open interest of Bybit from `start` to before `end`; each goes on from where the log ends.
+
+    What was asked for from `start` on, one window after the other, says where: a start before them all begins anew.
+    """
     from finsignal.sources import bybit
 
     exchange = bybit.make_exchange(market, base_url=url or None)
     walks = {"funding": bybit.fetch_funding, "open_interest": partial(bybit.fetch_open_interest, bar=bar)}
+    asked = as_of(lake, "fetches", now, recorded_by=now, since=start)
 
     def fetch(symbol: str, table: str, store: _Store) -> Outcome:
-        stored = as_of(lake, table, now, recorded_by=now, market=market, symbols=[symbol], since=start)
-        new, first, last = 0, stored["time"].max() if len(stored) else start, min(end, now)
+        reach = _find_reach(store.find_logged(asked, symbol), start)
+        kept = {"market": market, "bar": store.bar}
+        stored = as_of(lake, table, now, recorded_by=now, symbols=[symbol], since=start, **kept)["time"]
+        last = min(end, now)
+        first = stored[stored <= reach].max() if (stored <= reach).any() else start
+        new, at, fresh = 0, first, 0  # the last two: from where on nothing is logged yet, and its new rows
         walk: Any = walks[table]
         if first < last:
-            for page in walk(symbol, market=market, start=first, end=last, now=now, exchange=exchange):
-                new += append(lake, table, page, recorded=now, market=market)
-            store.log(symbol, (first, last), rows=new)
+            pages = walk(symbol, market=market, start=first, end=last, now=now, exchange=exchange)
+            for page in pages:
+                count = append(lake, table, page, recorded=now, **kept)
+                new, fresh = new + count, fresh + count
+                if len(page) >= LONG:
+                    store.log(symbol, (at, page["time"].max()), rows=fresh)
+                    store.flush()
+                    at, fresh = page["time"].max(), 0
+            store.log(symbol, (min(at, last), last), rows=fresh)
         return Outcome(store.source, symbol, new=new)
 
     out = []
@@ -194,6 +214,15 @@ def fetch_derivatives(
         finally:
             store.flush()
     return out
+
+
+def _find_reach(asked: pd.DataFrame, start: pd.Timestamp) -> pd.Timestamp:
+    """The instant up to which all was asked for from `start` on; `start` where no window holds it."""
+    reach = start
+    for first, last in sorted(zip(asked["start"], asked["end"], strict=True)):
+        if first <= reach < last:
+            reach = last
+    return reach
 
 
 def fetch_yahoo_news(

@@ -326,6 +326,9 @@ def test_a_walk_that_was_killed_goes_on_where_it_stood(lake: Lake, market: Marke
     pd.testing.assert_frame_equal(read(lake, "2026-06-01", **KEPT), market.bars["BTCUSDT"], check_exact=True)
 
 
+DERIVED = {"funding": {"market": "bybit-linear"}, "open_interest": KEPT}
+
+
 def make_derivatives(market: Market) -> None:
     count = BARS // 8
     eight = pd.Series(pd.date_range("2026-01-01", periods=count, freq="8h", tz="UTC").as_unit("us"))
@@ -344,14 +347,31 @@ def test_funding_and_open_interest_go_on_after_a_kill_and_add_nothing_twice(
     expected = getattr(market, table)
     path = {"funding": "funding/history", "open_interest": "open-interest"}[table]
     with killed_walk(lake, market, table, 2) as server:
-        stored = as_of(lake, table, NOW, recorded_by=NOW, market="bybit-linear")
+        stored = as_of(lake, table, NOW, recorded_by=NOW, **DERIVED[table])
         assert 0 < len(stored) < len(expected)
         done = fetch_derivatives(lake, ["BTCUSDT"], [table], now=NOW, url=server.url, **LINEAR)
         assert starts(server, path, "startTime")[0] >= stored["time"].max() - 2 * HOUR
         assert done[0].new == len(expected) - len(stored)
         again = fetch_derivatives(lake, ["BTCUSDT"], [table], now=NOW, url=server.url, **LINEAR)
         assert (again[0].new, again[0].error) == (0, "")
-    there = as_of(lake, table, NOW, recorded_by=NOW, market="bybit-linear")
+    there = as_of(lake, table, NOW, recorded_by=NOW, **DERIVED[table])
+    pd.testing.assert_frame_equal(there[list(expected.columns)], expected, check_exact=True)
+
+
+@pytest.mark.parametrize("table", ["funding", "open_interest"])
+def test_older_derivatives_than_those_stored_are_asked_for_also_after_a_kill(
+    lake: Lake, market: Market, table: str
+) -> None:
+    make_derivatives(market)
+    expected = getattr(market, table)
+    with serve(market) as server:
+        late = {**LINEAR, "start": ts("2026-05-20")}
+        fetch_derivatives(lake, ["BTCUSDT"], [table], now=NOW, url=server.url, **late)
+    with killed_walk(lake, market, table, 2) as server:  # from January on, and what is stored already lies after it
+        fetch_derivatives(lake, ["BTCUSDT"], [table], now=NOW + HOUR, url=server.url, **LINEAR)
+        path = {"funding": "funding/history", "open_interest": "open-interest"}[table]
+        assert starts(server, path, "startTime")[0] > ts("2026-01-02")  # it went on, and did not begin anew
+    there = as_of(lake, table, NOW + HOUR, recorded_by=NOW + HOUR, **DERIVED[table])
     pd.testing.assert_frame_equal(there[list(expected.columns)], expected, check_exact=True)
 
 
