@@ -150,7 +150,7 @@ def to_instant(stamp: Any, *, where: str, tz: str | None = "UTC") -> pd.Timestam
     if instant.tz is None:
         if tz is None:
             raise ConfigError(f"{where}: time {stamp!r} has no zone. Write 2025-03-03T14:25Z, or an offset.")
-        _check_zone(tz, where=where)
+        check_zone(tz, where=where)
         instant = instant.tz_localize(tz, ambiguous=False, nonexistent="shift_forward")  # False is the later instant
     return instant.tz_convert("UTC").as_unit("us")
 
@@ -161,7 +161,8 @@ def _to_iso_stamp(stamp: Any) -> pd.Timestamp:
     return pd.to_datetime(stamp.strip(), format="ISO8601")
 
 
-def _check_zone(tz: str, *, where: str) -> None:
+def check_zone(tz: str, *, where: str) -> None:
+    """Nothing where `tz` is a time zone. Raises ConfigError where it is none."""
     try:
         ZoneInfo(tz)
     except (ZoneInfoNotFoundError, ValueError, OSError) as err:
@@ -177,7 +178,7 @@ def to_instants(stamps: pd.Series, *, where: str, tz: str | None, format: str | 
     stamp without zone where `tz` is None, ConfigError for an unknown zone or format.
     """
     if tz is not None:
-        _check_zone(tz, where=where)
+        check_zone(tz, where=where)
     if format in ("unix_s", "unix_ms"):
         numbers = pd.to_numeric(stamps, errors="coerce")
         return pd.to_datetime(numbers, unit=format[5:], utc=True, errors="coerce").astype(INSTANT)
@@ -225,7 +226,7 @@ def end_of_precision(instants: pd.Series, *, precision: str, tz: str = "UTC") ->
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}.")
-    _check_zone(tz, where="precision")
+    check_zone(tz, where="precision")
     local = instants.dt.tz_convert(tz).dt.tz_localize(None)
     if precision == "date":
         local_date = local.dt.normalize()

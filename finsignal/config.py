@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import inspect
 import math
+import re
 import sys
 import tomllib
 import types
@@ -18,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from finsignal.backtest import Costs
-from finsignal.clock import default_latency, make_bars, to_bar
+from finsignal.clock import check_zone, default_latency, make_bars, to_bar
 from finsignal.errors import USER_ERRORS, ConfigError, did_you_mean
 from finsignal.signals import Limits, NewsRules, Strategy, WeightRules
 from finsignal.sources.files import NewsLayout, PriceLayout, SentimentLayout
@@ -71,6 +72,8 @@ class FetchRules:
                 raise ConfigError(
                     f"fetch.feeds.{name}: needs a url of http or https, and a name other than 'yahoo' without a colon."
                 )
+            if feed.tz is not None:
+                check_zone(feed.tz, where=f"fetch.feeds.{name}")
         to_span(self.back, "fetch: back")
         to_span(self.latency, "fetch: latency")
 
@@ -124,6 +127,8 @@ class RunFile:
 
     def __post_init__(self) -> None:
         to_bar(self.bar)
+        if not re.fullmatch(r"\w[\w .-]*", self.name):
+            raise ConfigError(f"{self.path}: name {self.name!r} names files; use letters, digits, '_', '-' and '.'.")
         if not self.symbols or len(set(self.symbols)) != len(self.symbols):
             raise ConfigError(f"{self.path}: symbols must name each symbol once, got {list(self.symbols)}.")
         for symbol in self.names:

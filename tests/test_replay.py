@@ -12,14 +12,13 @@ from finsignal.config import RunFile, read_run
 from finsignal.errors import ConfigError, RefusedError
 from finsignal.fetching import fetch_files
 from finsignal.job import replay
-from finsignal.job.facts import make_job_bars, read_facts
 from finsignal.job.replay import read_decided, run_replay
 from finsignal.lake import open_lake
 from finsignal.ledger import Ledger, open_ledger, read_decisions
 from finsignal.sentiment.score import Model, load_model, score_news
-from finsignal.signals import Limits, make_flat_state
+from finsignal.signals import Limits
 from finsignal.study import Inputs, Study, read_inputs, write_study
-from finsignal.study.deciding import decide_run, read_parameters
+from finsignal.study.deciding import read_parameters
 
 REPO = Path(__file__).resolve().parents[1]
 SETTINGS = {"min_texts": 1, "buy_threshold": 0.2, "sell_threshold": 0.2}
@@ -52,6 +51,7 @@ def test_the_replay_of_the_test_period_is_the_study(
         model="words@0",
         start=start,
         end=end,
+        now=NOW,
         against=read_decided(tmp_path / "run"),
     )
     assert (done.differences, done.first) == (0, "")
@@ -74,7 +74,12 @@ def test_a_replay_that_begins_elsewhere_than_the_run_folder_is_refused(
 ) -> None:
     write_study(tiny_study, tmp_path / "run")
     first = tiny_study.decided.signals["open_time"].min()
-    options = {"parameters": tiny_study.parameters, "model": "words@0", "end": first + pd.Timedelta(hours=30)}
+    options = {
+        "parameters": tiny_study.parameters,
+        "model": "words@0",
+        "end": first + pd.Timedelta(hours=30),
+        "now": NOW,
+    }
     decided = read_decided(tmp_path / "run")
     with pytest.raises(ConfigError, match="let both begin at the same bar"):
         run_replay(
@@ -111,6 +116,7 @@ def days(tiny_run: RunFile, tiny_inputs: Inputs, tiny_sentiment: pd.DataFrame, l
             model="words@0",
             start=pd.Timestamp("2026-03-02T12:00Z"),
             end=pd.Timestamp("2026-03-04T12:00Z"),
+            now=NOW,
         )
 
     return walk
@@ -167,35 +173,31 @@ def test_a_period_without_bars_is_refused(
             model="words@0",
             start=NOW,
             end=NOW + pd.Timedelta(days=1),
+            now=NOW,
         )
 
 
 # --- what a pass reads from the lake is what a replay cuts -----------------------------------------------------------
 
 
-def test_facts_of_the_lake_decide_as_the_backtest_on_the_lake(tiny_copy: Path, words: Model) -> None:
+def test_passes_that_read_a_lake_decide_as_the_backtest_on_it(tiny_copy: Path, words: Model, ledger: Ledger) -> None:
     run = read_run(tiny_copy / "run.toml")
-    lake = open_lake(tiny_copy / "lake", create=True)
-    fetch_files(lake, run, now=NOW)
+    fetch_files(open_lake(tiny_copy / "lake", create=True), run, now=NOW)
     run = replace(run, lake="lake", prices_path=(), news_path="", search={}, split=None, parameters=SETTINGS)
     inputs = read_inputs(run, now=NOW)
-    whole = score_news(inputs.news, words)
-    table, strategy = read_parameters(run, None), run.load_strategy()
-    flat = make_flat_state(run.symbols)
-    backtest = decide_run(run, inputs, whole, flat, strategy=strategy, parameters=table)
-    state = flat
-    for _, bar in inputs.bars.iloc[:40].iterrows():
-        bars = make_job_bars(run, bar["time"], state)
-        at = int(bars["open_time"].searchsorted(bar["open_time"]))
-        facts = read_facts(run, lake, bars, at, recorded_by=NOW)
-        assert facts.prices["time"].max() <= bar["time"] or facts.prices.empty
-        scores = score_news(facts.news, words)
-        options = {"strategy": strategy, "parameters": table, "since": bar["open_time"]}
-        decided = decide_run(run, facts, scores, state, **options)
-        expected = backtest.weights[backtest.weights["time"] == bar["time"]]["weight"].tolist()
-        assert decided.weights["weight"].tolist() == expected
-        state = decided.state
-    assert (backtest.weights["weight"] != 0).any()
+    done = run_replay(
+        run,
+        inputs,
+        score_news(inputs.news, words),
+        ledger,
+        parameters=run.make_parameters(),
+        model="words@0",
+        start=inputs.bars["open_time"].iloc[0],
+        end=inputs.bars["open_time"].iloc[70],
+        now=NOW,
+    )
+    assert (done.passes, done.differences, done.first) == (70, 0, "")
+    assert done.orders > 5
 
 
 # --- the sample and the real sets ----------------------------------------------------------------------------------
@@ -216,6 +218,7 @@ def walk(run: RunFile, ledger: Ledger, start: str, end: str) -> replay.Replay:
         model=model.name,
         start=first,
         end=last,
+        now=NOW,
     )
 
 

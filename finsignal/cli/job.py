@@ -146,6 +146,8 @@ def fetch_yahoo(options: argparse.Namespace) -> int:
     """Prices, actions and news of Yahoo into the lake."""
     from finsignal.fetching import fetch_prices, fetch_yahoo_news
 
+    if options.no_prices and not options.news:
+        raise ConfigError("fetch yahoo: --no-prices without --news asks for nothing; add --news.")
     now, lake, url = shared.read_clock(), open_named(options), options.base_url
     done = []
     if not options.no_prices:
@@ -256,6 +258,11 @@ def show_lake(options: argparse.Namespace) -> None:
 
 def run_job(options: argparse.Namespace) -> int:
     """One pass, or a replay of the past; the exit code of the job."""
+    others = ("now", "out", "no_fetch") if options.replay else ("news", "prices", "ledger", "folder")
+    for name in others:
+        if getattr(options, name):
+            flag = name.replace("_", "-")
+            raise ConfigError(f"run: --{flag} goes {'without' if options.replay else 'with'} --replay; leave one out.")
     try:
         return replay_past(options) if options.replay else decide_now(options)
     except (RefusedError, LookaheadError, LockedError) as err:
@@ -273,9 +280,6 @@ def decide_now(options: argparse.Namespace) -> int:
     from finsignal.sentiment.score import load_model
     from finsignal.writing import whole_file
 
-    for name in ("news", "prices", "ledger"):
-        if getattr(options, name):
-            raise ConfigError(f"run: --{name} goes with --replay; a pass reads the lake and ledger of its run file.")
     run = read_run(options.run)
     if options.parameters:
         run = replace(run, job=replace(run.job, parameters=str(options.parameters.absolute())))
@@ -283,6 +287,8 @@ def decide_now(options: argparse.Namespace) -> int:
     if out is not None and out.suffix not in (".jsonl", ".csv"):
         raise ConfigError(f"run: the output {out} ends in {out.suffix!r}; expected .jsonl or .csv.")
     fixed = to_instant(options.now, where="--now", tz=None) if options.now else None
+    if fixed is not None and fixed > shared.read_clock():
+        raise RefusedError(f"run: --now {fixed} lies ahead; every pass until then would be refused as going back.")
     clock = shared.read_clock if fixed is None else lambda: fixed
     made = run_pass(run, clock, lambda: load_model(options.model), fetch=not options.no_fetch)
     print(f"{run.name}: {made.outcome}: {printable(made.message)}", file=sys.stderr)
@@ -335,7 +341,8 @@ def replay_past(options: argparse.Namespace) -> int:
     options.map = []
     run = read_options(options)
     start, end = (to_instant(stamp, where="--replay") for stamp in options.replay)
-    inputs = read_inputs(run, now=shared.read_clock())
+    now = shared.read_clock()
+    inputs = read_inputs(run, now=now)
     scores, models = make_scores(options, run, inputs.news)
     sentiment, model = next(iter(scores.values())), next(iter(models.values()))
     check_seen(run, model)
@@ -354,6 +361,7 @@ def replay_past(options: argparse.Namespace) -> int:
                 model=model.name,
                 start=start,
                 end=end,
+                now=now,
                 against=against,
                 progress=True,
             )
@@ -374,6 +382,8 @@ def show_status(options: argparse.Namespace) -> int:
     from finsignal.config import read_run
     from finsignal.job.status import make_status, to_text
 
+    if options.last < 0:
+        raise ConfigError(f"status: --last is {options.last}; expected 0 or more passes.")
     run, now = read_run(options.run), shared.read_clock()
     status = make_status(run, now=now, last=options.last)
     if not options.prove:

@@ -12,16 +12,20 @@ import pandas as pd
 from finsignal.clock import DAY, latest_decision, make_bars, to_instant
 from finsignal.config import RunFile
 from finsignal.errors import ConfigError
-from finsignal.features import LOOKBACK
-from finsignal.lake import Lake, as_of
+from finsignal.features import FUNDING_LOOKBACK, LOOKBACK, OPEN_INTEREST_LOOKBACK
+from finsignal.lake import Lake, open_lake
 from finsignal.signals import lookback
-from finsignal.sources.grid import check_on_grid
-from finsignal.study.inputs import MOMENT, Inputs, read_lake_news
+from finsignal.study.inputs import MOMENT, Inputs, beside, read_lake_news, read_lake_rows
 from finsignal.tables import to_integers
 
 DAYS_AHEAD = 12  # of the grid beyond now: over any holidays, so that the next decision can be named
 SPARE = 3  # times the reach that is read at first: windows run over the rows printed, and some bars print none
-ROWS = max(LOOKBACK.values())  # of a symbol's prices that a feature is made of
+# Rows of a symbol that a feature is made of, however far back they lie.
+ROWS = {
+    "prices": max(LOOKBACK.values()),
+    "funding": max(FUNDING_LOOKBACK.values()),
+    "open_interest": max(OPEN_INTEREST_LOOKBACK.values()),
+}
 
 
 @dataclass(frozen=True)
@@ -74,42 +78,21 @@ def make_job_bars(
 
 def read_facts(run: RunFile, lake: Lake, bars: pd.DataFrame, position: int, *, recorded_by: pd.Timestamp) -> Facts:
     """What the lake knew of the decision of the bar at `position`, from what was recorded by `recorded_by`."""
-    decision = bars["time"].iloc[position]
-    prices = _read_prices(run, lake, decision, bars, recorded_by)
-    rows = prices.groupby("symbol").size().reindex(list(run.symbols), fill_value=0)
-    first = to_instant(run.start, where=f"{run.path}: start")
-    if rows.min() < ROWS and bars["open_time"].iloc[0] > first:
-        # A symbol that has hardly printed of late: the rows that its features are made of lie further back.
-        end = bars["open_time"].iloc[position] + MOMENT
-        bars = make_bars(run.market, run.bar, start=first, end=end, latency=run.decision_latency)
-        position = len(bars) - 1
-        prices = _read_prices(run, lake, decision, bars, recorded_by)
     bars = bars.iloc[: position + 1].reset_index(drop=True)
-    since = bars["time"].iloc[0] - MOMENT
-    prices, _ = check_on_grid(prices, bars, limit=run.row_limit)
+    decision, since = bars["time"].iloc[-1], bars["time"].iloc[0] - MOMENT
+    first = to_instant(run.start, where=f"{run.path}: start") - run.decision_latency - MOMENT  # as the backtest reads
+
+    def read(name: str) -> pd.DataFrame:
+        rows = read_lake_rows(run, lake, name, decision, bars=bars, since=since, recorded_by=recorded_by)
+        count = rows.groupby("symbol").size().reindex(list(run.symbols), fill_value=0).min()
+        if count >= ROWS[name] or since <= first:
+            return rows
+        # A symbol that has hardly printed of late: the rows that its features are made of lie further back.
+        return read_lake_rows(run, lake, name, decision, bars=bars, since=first, recorded_by=recorded_by)
+
     news, _ = read_lake_news(run, lake, decision, since=since, recorded_by=recorded_by)
-    more = {
-        name: as_of(lake, name, decision, recorded_by=recorded_by, market=run.market, symbols=run.symbols, since=since)
-        for name, wanted in (("funding", run.fetch.funding), ("open_interest", run.fetch.open_interest))
-        if wanted
-    }
-    return Facts(bars, prices, news, **more)
-
-
-def _read_prices(
-    run: RunFile, lake: Lake, decision: pd.Timestamp, bars: pd.DataFrame, recorded_by: pd.Timestamp
-) -> pd.DataFrame:
-    since = bars["open_time"].iloc[0]
-    return as_of(
-        lake,
-        "prices",
-        decision,
-        recorded_by=recorded_by,
-        market=run.market,
-        bar=run.bar,
-        symbols=run.symbols,
-        since=since,
-    )
+    more = {name: read(name) for name in ("funding", "open_interest") if getattr(run.fetch, name)}
+    return Facts(bars, read("prices"), news, **more)
 
 
 def make_cut(run: RunFile, inputs: Inputs) -> Callable[[int, pd.DataFrame], Facts]:
@@ -137,11 +120,25 @@ def make_cut(run: RunFile, inputs: Inputs) -> Callable[[int, pd.DataFrame], Fact
                     low + np.searchsorted(times[low:high], since),
                     low + np.searchsorted(times[low:high], until, "right"),
                 )
-                parts.append(np.arange(max(low, at - ROWS), end))  # windows run over the rows printed
+                parts.append(np.arange(max(low, at - ROWS[name]), end))  # windows run over the rows printed
             out[name] = table.iloc[np.concatenate(parts)].reset_index(drop=True)
         return Facts(bars=inputs.bars.iloc[first : position + 1].reset_index(drop=True), **out)
 
     return cut
+
+
+def make_reader(run: RunFile, inputs: Inputs, now: pd.Timestamp) -> Callable[[int, pd.DataFrame], Facts]:
+    """(position of a bar, state before it) -> its Facts, read from the run's lake, as recorded by `now`."""
+    lake, reach, grid = open_lake(beside(run, run.lake)), reach_of(run), to_integers(inputs.bars["open_time"])
+
+    def read(position: int, state: pd.DataFrame) -> Facts:
+        fill, first = oldest_fill(state), max(position - reach, 0)
+        if fill is not None:
+            first = min(first, int(np.searchsorted(grid, to_integers(pd.DatetimeIndex([fill]))[0])))
+        bars = inputs.bars.iloc[first : position + 1].reset_index(drop=True)
+        return read_facts(run, lake, bars, len(bars) - 1, recorded_by=now)
+
+    return read
 
 
 def _blocks(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

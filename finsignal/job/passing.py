@@ -20,7 +20,7 @@ from finsignal.errors import ConfigError, FinsignalError, LedgerError, Lookahead
 from finsignal.fetching import Outcome, fetch_for
 from finsignal.job.facts import make_job_bars, read_facts
 from finsignal.job.replay import to_texts
-from finsignal.lake import open_lake
+from finsignal.lake import open_lake, seal
 from finsignal.ledger import (
     Ledger,
     latest_pass,
@@ -103,7 +103,7 @@ def run_pass(
                 message = f"no prices from {run.fetch.prices}: {fetched[0].error}"
                 write_pass(ledger, run.name, {**row, "outcome": "source down", "code": DOWN, "message": message})
                 return Pass("source down", DOWN, message, fetched=fetched)
-            known_by = now if made.empty else made["recorded"].iloc[0]
+            known_by = seal(lake, now) if made.empty else made["recorded"].iloc[0]
             before = state if made.empty else _read_state(ledger, run, before=decision)
             model = loading.result()
             notes = ["Simulated data: news and prices are made up."] if run.simulated else []
@@ -131,6 +131,7 @@ def run_pass(
                 state=decided.state,
                 texts=to_texts(texts),
                 model=model.name,
+                recorded=known_by,
                 pass_row={
                     **row,
                     "outcome": outcome,

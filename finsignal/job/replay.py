@@ -11,7 +11,7 @@ import pandas as pd
 
 from finsignal.config import RunFile
 from finsignal.errors import ConfigError
-from finsignal.job.facts import make_cut
+from finsignal.job.facts import make_cut, make_reader
 from finsignal.ledger import TEXTS, Ledger, read_decisions, read_state, write_decisions
 from finsignal.signals import Decided, make_flat_state
 from finsignal.study.deciding import decide_run, texts_at_end
@@ -45,12 +45,15 @@ def run_replay(
     model: str,
     start: pd.Timestamp,
     end: pd.Timestamp,
+    now: pd.Timestamp,
     against: Decided | None = None,
     progress: bool = False,
 ) -> Replay:
     """Each bar that opens in [start, end) decided by a pass of its own, then held against the backtest's decisions.
 
     A pass knows the rows that its decision knew and no more, and its state from the ledger. The account starts flat.
+    Of a run on a lake each pass reads the lake as a scheduled one does, for its own decision, but with all that was
+    recorded by `now`, the instant at which the inputs were read: `proof.prove` is about what was recorded in time.
     `against` are the decisions of a run folder (`read_decided`); without, all bars are decided at once as the backtest
     does. The ledger must hold no decision of the strategy yet. Raises ConfigError where no bar of the run lies in the
     period, or the run folder's account began at another bar.
@@ -62,7 +65,7 @@ def run_replay(
     if not len(positions):
         raise ConfigError(f"{run.path}: no bar of the run opens from {start} to before {end}; choose another period.")
     strategy, flat = run.load_strategy(), make_flat_state(run.symbols)
-    cut, scored = make_cut(run, inputs), _by_article(sentiment)
+    cut, scored = make_reader(run, inputs, now) if run.lake else make_cut(run, inputs), _by_article(sentiment)
     features = []
     for position in tqdm(positions, desc="replaying", unit="pass", disable=not progress):
         before = read_state(ledger, run.name)

@@ -1,6 +1,6 @@
 """An append-only store of prices, articles, links and scores, which can say what was known at any past instant."""
 
-from finsignal.lake.appending import append
+from finsignal.lake.appending import append, seal
 from finsignal.lake.contracts import FETCHES, KEPT, SCORES
 from finsignal.lake.coverage import make_lake_status
 from finsignal.lake.knowing import as_of, read_articles, read_links, read_scores, to_digest
@@ -18,5 +18,6 @@ __all__ = [
     "read_articles",
     "read_links",
     "read_scores",
+    "seal",
     "to_digest",
 ]

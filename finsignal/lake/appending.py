@@ -18,6 +18,7 @@ from finsignal.lake.reading import (
     Wanted,
     newest,
     order_by,
+    order_once,
     period_key,
     read_folders,
     read_paths,
@@ -39,13 +40,21 @@ from finsignal.lake.store import (
 )
 from finsignal.tables import INSTANT, PRICES, to_integers
 
+CLOCK = ".clock"  # beside the tables: the latest instant of recording that was given, in microseconds
 MERGE_ABOVE = 32  # parts of a folder
 _ROWS_A_GROUP = 16_384  # so that a few symbols of many are read without the rest
 _INSTANT_BEFORE = pd.Timedelta(1, unit="us")
 
 
 def append(
-    lake: Lake, table: str, rows: pd.DataFrame, *, recorded: pd.Timestamp, market: str = "", bar: str = ""
+    lake: Lake,
+    table: str,
+    rows: pd.DataFrame,
+    *,
+    recorded: pd.Timestamp,
+    market: str = "",
+    bar: str = "",
+    in_order: bool = False,
 ) -> int:
     """How many of these rows were new; all of them are on the disk when this returns, and history is kept.
 
@@ -54,6 +63,9 @@ def append(
     `recorded` already is left out, so a repeat adds nothing; another value for the same key becomes a version of its
     own. An article_id is stored once: edits come under ids of their own. A price that reads as before is still new
     where a split of its symbol lies between the two fetches, for it then means another price: append actions first.
+
+    `in_order` is for fetches beside others, whose rows enter later than they began: rows are recorded no earlier than
+    what was appended so before them, and after every instant that `seal` gave.
 
     Rows of several months are written month by month. If that fails half way, repeat it: what is there is not
     written twice. Raises TableError for rows that break their contract (nothing is written), ConfigError for a table,
@@ -66,6 +78,7 @@ def append(
     if checked.empty:
         return 0
     with locked(lake):
+        at = _stamp(lake, at) if in_order else at
         splits = read_splits(lake, market, checked["symbol"].unique()) if table == "prices" else None
         if splits is not None and splits.empty:
             splits = None
@@ -82,6 +95,45 @@ def append(
                 _write(folder, fresh, kept, at)
                 count += len(fresh)
     return count
+
+
+def seal(lake: Lake, now: pd.Timestamp) -> pd.Timestamp:
+    """An instant, `now` or little later, by which all is recorded that was ever appended in order, and nothing will be.
+
+    A reader with recorded_by = this instant is given the same rows whenever it asks again.
+    """
+    at = to_instant(now, where="lake: now", tz=None)
+    with locked(lake):
+        sealed = max(at, _newest(lake)) + _INSTANT_BEFORE
+        _keep_newest(lake, sealed)
+    return sealed
+
+
+def _stamp(lake: Lake, at: pd.Timestamp) -> pd.Timestamp:
+    newest = _newest(lake)
+    stamp = at if at >= newest else newest + _INSTANT_BEFORE
+    if stamp > newest:
+        _keep_newest(lake, stamp)  # before the rows: a writer killed in between leaves it too late, never too early
+    return stamp
+
+
+def _newest(lake: Lake) -> pd.Timestamp:
+    """The latest instant given; while the lake is locked."""
+    try:
+        return pd.Timestamp(int((lake.folder / CLOCK).read_text(encoding="ascii")), unit="us", tz="UTC").as_unit("us")
+    except FileNotFoundError:
+        return pd.Timestamp(0, unit="us", tz="UTC").as_unit("us")
+    except (OSError, ValueError) as err:
+        raise SourceError(f"{lake.folder / CLOCK}: cannot be read ({err}). Remove it if it is damaged.") from err
+
+
+def _keep_newest(lake: Lake, instant: pd.Timestamp) -> None:
+    work = lake.folder / f"{CLOCK}.tmp"
+    try:
+        work.write_text(str(to_integers(pd.DatetimeIndex([instant]))[0]), encoding="ascii")
+        os.replace(work, lake.folder / CLOCK)
+    except OSError as err:
+        raise cannot_write(lake.folder, err) from err
 
 
 def _check(rows: pd.DataFrame, kept: Kept, at: pd.Timestamp) -> pd.DataFrame:
@@ -205,7 +257,7 @@ def merge(folder: Path, kept: Kept) -> None:
     if len(run) < 2:
         return
     rows = read_paths([part.path for part in run], kept, Wanted())
-    order, _ = order_by(rows, kept.contract.key)
+    order = order_once(rows, kept.contract.order) if kept.first_wins else order_by(rows, kept.contract.key)[0]
     write_new(folder / to_name(run[0].first, run[-1].last), to_parquet(take(rows, order)))
     for part in run:
         part.path.unlink(missing_ok=True)

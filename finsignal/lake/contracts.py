@@ -95,7 +95,7 @@ KEPT = {
     "prices": Kept(PRICES, ("market", "bar")),
     "actions": Kept(ACTIONS, ("market",), yearly=True),
     "funding": Kept(FUNDING, ("market",), yearly=True),
-    "open_interest": Kept(OPEN_INTEREST, ("market",)),
+    "open_interest": Kept(OPEN_INTEREST, ("market", "bar")),
     "articles": Kept(ARTICLES, first_wins=True),
     # A link and a score have no time of their own: they lie where they were recorded, and are looked up everywhere.
     "links": Kept(LINKS, dated="recorded"),

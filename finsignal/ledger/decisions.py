@@ -45,13 +45,15 @@ def write_decisions(
     texts: pd.DataFrame,
     model: str,
     pass_row: Mapping[str, Any],
+    recorded: pd.Timestamp | None = None,
 ) -> bool:
     """Whether the decisions are new: then they, the texts behind them, the state and the pass are written, or nothing.
 
     Decisions on record with the same answer are a repeat: only the pass is written, with the outcome 'repeated'.
     `signals` are those of one decision instant, with a further column `reason` where HOLD was forced on some; `texts`
     has the columns of `schema.TEXTS`. `pass_row` gives `now`, `outcome`, `code` and whatever else of `schema.PASS` is
-    known; its time, open_time, model, symbols and held come from the decisions.
+    known; its time, open_time, model, symbols and held come from the decisions. `recorded` is the instant by which
+    what they were made from was recorded, by default the pass's now.
 
     Raises RefusedError, with nothing written, where the answer differs from the one on record (naming the symbol, the
     column, the old and the new value), where only some of its symbols are there, or where a later decision is; and
@@ -71,7 +73,8 @@ def write_decisions(
             **{"symbols": len(decisions), "held": sum(reason != "" for reason in decisions["reason"].tolist())},
         }
     )
-    stored = to_stored(decisions, DECISION, recorded=row["now"])
+    by = row["now"] if recorded is None else to_stored_instant(recorded)
+    stored = to_stored(decisions, DECISION, recorded=by)
     after = to_stored(state, STATE.columns, time=row["time"])
     behind = to_stored(texts, TEXTS.columns, strategy=strategy, time=row["time"])
     schema = make_schema()

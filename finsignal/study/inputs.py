@@ -13,12 +13,12 @@ from finsignal.config import RunFile
 from finsignal.errors import ConfigError, LookaheadError, TableError, did_you_mean
 from finsignal.lake import Lake, as_of, open_lake, read_links
 from finsignal.sentiment.score import Model
+from finsignal.signals import bars_of_rows
 from finsignal.sources.capture import to_news
 from finsignal.sources.files import (
     Counts,
     NewsLayout,
     PriceLayout,
-    check_on_grid,
     join_news,
     make_links,
     read_news,
@@ -102,18 +102,40 @@ def _read_files(run: RunFile, bars: pd.DataFrame, now: pd.Timestamp) -> Inputs:
 
 def _read_lake(run: RunFile, bars: pd.DataFrame, now: pd.Timestamp) -> Inputs:
     """All that the lake holds by now of the run's period; splits are adjusted to now."""
-    lake = open_lake(beside(run, run.lake))
-    known: dict[str, Any] = {"recorded_by": now, "market": run.market, "symbols": run.symbols}
-    prices = as_of(lake, "prices", now, bar=run.bar, since=bars["open_time"].iloc[0], **known)
-    prices, price_counts = check_on_grid(prices, bars, limit=run.row_limit)
-    since = bars["time"].iloc[0] - MOMENT
-    news, news_counts = read_lake_news(run, lake, now, since=since, recorded_by=now)
-    more = {
-        name: as_of(lake, name, now, since=since, **known)
-        for name, wanted in (("funding", run.fetch.funding), ("open_interest", run.fetch.open_interest))
-        if wanted
+    lake, since = open_lake(beside(run, run.lake)), bars["time"].iloc[0] - MOMENT
+    tables = {
+        name: read_lake_rows(run, lake, name, now, bars=bars, since=since, recorded_by=now)
+        for name in ("prices", "funding", "open_interest")
+        if name == "prices" or getattr(run.fetch, name)
     }
-    return Inputs(bars, prices, news, price_counts, news_counts, **more)
+    news, news_counts = read_lake_news(run, lake, now, since=since, recorded_by=now)
+    kept = len(tables["prices"])
+    return Inputs(bars, news=news, price_counts=Counts(read=kept, kept=kept), news_counts=news_counts, **tables)
+
+
+def read_lake_rows(
+    run: RunFile,
+    lake: Lake,
+    table: str,
+    t: pd.Timestamp,
+    *,
+    bars: pd.DataFrame,
+    since: pd.Timestamp,
+    recorded_by: pd.Timestamp,
+) -> pd.DataFrame:
+    """prices, funding or open_interest of the run's symbols with since < time <= t, as the lake had them.
+
+    Of prices only bars of the run's grid: where one stands off it, as another program may write, it is left out, and so
+    is what opened before the run's start. Other rows before the first of `bars` are taken as they are.
+    """
+    bar = run.bar if table in ("prices", "open_interest") else ""
+    rows = as_of(lake, table, t, recorded_by=recorded_by, market=run.market, bar=bar, symbols=run.symbols, since=since)
+    if table != "prices":
+        return rows
+    start = to_instant(run.start, where=f"{run.path}: start")
+    ours = (bars_of_rows(rows, bars) >= 0) | (rows["open_time"] < bars["open_time"].iloc[0]).to_numpy()
+    ours &= (rows["open_time"] >= start).to_numpy()
+    return rows if ours.all() else rows[ours].reset_index(drop=True)
 
 
 def read_lake_news(
