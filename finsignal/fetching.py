@@ -188,7 +188,7 @@ def fetch_derivatives(
 
     def fetch(symbol: str, table: str, store: _Store) -> Outcome:
         reach = _find_reach(store.find_logged(asked, symbol), start)
-        kept = {"market": market, "bar": store.bar}
+        kept: Any = {"market": market, "bar": store.bar}
         stored = as_of(lake, table, now, recorded_by=now, symbols=[symbol], since=start, **kept)["time"]
         last = min(end, now)
         first = stored[stored <= reach].max() if (stored <= reach).any() else start

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finsignal.errors import ConfigError, TableError
-from finsignal.sources.capture import find_known, to_articles, to_items, to_news
+from finsignal.sources.capture import to_articles, to_items, to_news
 from finsignal.sources.plain_text import to_plain_text
 from finsignal.sources.relevance import join_news, make_links, score_relevance
 from finsignal.sources.rows import Counts
@@ -140,15 +140,12 @@ def test_of_two_versions_in_one_batch_the_older_is_the_item_and_the_other_its_ed
     assert articles["time"].max() == NOW + MINUTE
 
 
-def test_what_is_known_is_found_in_a_larger_table_by_identifier_also_one_with_a_number_sign():
+def test_identifiers_with_a_number_sign_and_edits_of_them_are_known_again():
     rows = [item("http://n.test/a#1"), item("http://n.test/a#2", title="Other"), item("x", title="Third")]
     stored, _, _ = capture(*rows, polled=None)
     edit, _, _ = capture(item("http://n.test/a#1", title="Edited"), known=stored)
     assert len(edit) == 1
     both = ARTICLES.to_table(pd.concat([stored, edit]))
-    found = find_known(both, to_items([rows[0]], feed="wire"))
-    assert sorted(found["title"]) == ["Apple beats", "Edited"]
-    assert find_known(both, to_items([rows[0]], feed="desk")).empty
     assert capture(*rows, known=both)[2].dropped == {"known already": 3}
 
 
@@ -440,6 +437,30 @@ def test_market_news_must_be_a_symbol_of_the_run_and_links_must_have_articles():
         to_news(articles, links, symbols=["AAPL"], names={}, market_news="QQQ")
     with pytest.raises(TableError, match="rows point at articles that are not there"):
         to_news(articles.iloc[:1], links, symbols=["AAPL"], names={}, market_news="every")
+
+
+def test_a_symbol_that_the_source_named_later_was_not_known_with_its_article():
+    rows = [item("1", title="Apple sues", symbols=("AAPL",)), item("2", title="Chips soar", symbols=("AAPL",))]
+    articles, links, _ = capture(*rows, names={})
+    later = NOW + pd.Timedelta(days=1)
+    more = [("wire:1", "AAPL", 1.0), ("wire:1", "MSFT", 1.0), ("wire:2", "MSFT", 1.0), ("wire:2", "*", 1.0)]
+    stamped = pd.concat(
+        [
+            links[links["article_id"] == "wire:2"].assign(recorded=NOW + pd.Timedelta(seconds=1)),  # of one poll
+            pd.DataFrame(more, columns=list(LINKS.columns)).assign(recorded=later),
+        ],
+        ignore_index=True,
+    )
+    known = pd.Timestamp(BETWEEN) + MINUTE
+
+    def times(links: pd.DataFrame, goes_to: str = "") -> dict[tuple[str, str], pd.Timestamp]:
+        news, _ = to_news(articles, links, symbols=["AAPL", "MSFT", "SPY"], names=NAMES, market_news=goes_to)
+        return {(row.symbol, row.article_id[-1]): row.time for row in NEWS.check(news).itertuples()}
+
+    # The words of item 1 name Apple: that link was there, whenever the source said so too.
+    assert times(stamped) == {("AAPL", "1"): known, ("AAPL", "2"): known, ("MSFT", "1"): later, ("MSFT", "2"): later}
+    assert times(stamped, "SPY")["SPY", "2"] == later
+    assert set(times(stamped.drop(columns="recorded")).values()) == {known}
 
 
 def test_nothing_stored_is_no_news():

@@ -487,6 +487,22 @@ def test_yahoos_news_of_several_symbols_is_one_article_with_the_links_of_all(
     assert all(o.new == 0 for o in fetched("2026-03-02T13:00"))
 
 
+def test_a_link_says_when_the_source_first_named_the_symbol_whatever_was_recorded_of_it_since(lake: Lake) -> None:
+    poll(lake, [row(1, "2026-03-02T10:00", "Chips soar")], "2026-03-02T12:00", about="AAA")
+    poll(lake, [row(1, "2026-03-02T10:00", "Chips soar")], "2026-03-03T12:00", about="BBB")
+    first, later, last = ts("2026-03-02T12:00"), ts("2026-03-03T12:00"), ts("2026-03-04T12:00")
+    links = read_links(lake, ["wire:item-1"], recorded_by=last, stamped=True)
+    assert (links["symbol"].tolist(), links["recorded"].tolist()) == (["AAA", "BBB"], [first, later])
+    append(lake, "links", links.drop(columns="recorded").assign(relevance=0.5), recorded=last)
+    again = read_links(lake, ["wire:item-1"], recorded_by=last, stamped=True)
+    assert (again["relevance"].tolist(), again["recorded"].tolist()) == ([0.5, 0.5], [first, later])
+    assert "recorded" not in read_links(lake, ["wire:item-1"], recorded_by=last)
+    none = read_links(lake, ["wire:item-9"], recorded_by=last, stamped=True)
+    assert (len(none), none["recorded"].dtype) == (0, again["recorded"].dtype)
+        read_links(lake, ["wire:item-9"], recorded_by=last, stamped=True)["recorded"].dtype == again["recorded"].dtype
+    )
+
+
 MARKET_RUN = """
 name = "market"
 strategy = "s.py"

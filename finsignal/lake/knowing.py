@@ -15,6 +15,7 @@ from finsignal.lake.adjusting import to_basis
 from finsignal.lake.contracts import Kept, to_kept
 from finsignal.lake.reading import Wanted, newest, read_folders, read_rows, take, to_codes, to_frame, to_root
 from finsignal.lake.store import Lake, list_values, to_folder
+from finsignal.tables import INSTANT
 
 
 def as_of(
@@ -82,12 +83,32 @@ def read_splits_by(
 
 
 def read_links(
-    lake: Lake, articles: pd.DataFrame | Sequence[str] | None = None, *, recorded_by: pd.Timestamp
+    lake: Lake,
+    articles: pd.DataFrame | Sequence[str] | None = None,
+    *,
+    recorded_by: pd.Timestamp,
+    stamped: bool = False,
 ) -> pd.DataFrame:
-    """LINKS of these articles (a table with article_id, or ids; None: of all), the newest recorded by then of each."""
+    """LINKS of these articles (a table with article_id, or ids; None: of all), the newest recorded by then of each.
+
+    Where `stamped`, with a column `recorded`: when the lake had the first version of the link, whatever its relevance.
+    """
     ids = None if articles is None else articles["article_id"] if isinstance(articles, pd.DataFrame) else articles
     by = to_instant(recorded_by, where="lake: recorded_by", tz=None)
-    return _look_up(lake, "links", Wanted(recorded_by=by, among=None if ids is None else ("article_id", list(ids))))
+    wanted = Wanted(recorded_by=by, among=None if ids is None else ("article_id", list(ids)))
+    if not stamped:
+        return _look_up(lake, "links", wanted)
+    kept = to_kept("links")
+    rows = read_rows(to_root(lake, "links", kept, market="", bar=""), kept, wanted)
+    positions, _ = newest(rows, kept.contract.key)
+    latest = take(rows, positions)
+    links = to_frame(latest, kept)
+    links["recorded"] = latest["recorded"].to_pandas().astype(INSTANT).array
+    if len(positions) < len(rows):
+        key = list(kept.contract.key)
+        first = rows.select([*key, "recorded"]).to_pandas().groupby(key)["recorded"].min()
+        links["recorded"] = first.reindex(pd.MultiIndex.from_frame(links[key])).astype(INSTANT).array
+    return links
 
 
 def read_scores(lake: Lake, inputs: Sequence[str], *, model: str) -> pd.DataFrame:

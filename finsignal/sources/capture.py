@@ -15,7 +15,7 @@ from finsignal.sources.news_files import MIDNIGHT_LIMIT, to_digest, to_story
 from finsignal.sources.plain_text import to_plain_text
 from finsignal.sources.relevance import make_links
 from finsignal.sources.rows import KNOWN, MARKET_WIDE, NOT_LINKED, REPEATED, Counts, check_now, to_whole
-from finsignal.tables import ARTICLES, INSTANT, LINKS, NEWS, TEXT, Table
+from finsignal.tables import ARTICLES, INSTANT, LINKS, NEWS, TEXT, Table, to_integers
 
 ITEMS = Table(
     "items",
@@ -37,6 +37,7 @@ OLDEST = pd.Timestamp("1990-01-01T00:00Z")  # an earlier stamp is a fault of the
 TEXT_LIMIT = 1_000_000  # characters of title and text
 LONGEST_ID = 500  # characters
 MIDNIGHT_ROWS = 20  # from so many stamps on, their share at midnight says something
+TOGETHER = 1_000_000  # microseconds: what is recorded within them is of one poll
 _VERSION = re.compile(r"#[0-9a-f]{16}$")
 
 
@@ -87,7 +88,7 @@ def to_articles(
     """What of `items` (`to_items`) is new, as `tables.ARTICLES`; its links, as `tables.LINKS`; the counts of items.
 
     `polled` is when this feed was last fetched with success, None where it never was. `known` holds the articles that
-    the store has of these items, all versions (`find_known`); more do no harm. `latency` is the time from publication
+    the store has of these items, all versions; more do no harm. `latency` is the time from publication
     until an item could be had. `recorded` is `now` in every row.
 
     When an item counts as known is what `time` says, and a stamp alone does not prove it, for feeds stamp late items
@@ -160,6 +161,10 @@ def to_news(
     `relevance.make_links`), so that a longer table of names finds more in old articles too. Its relevance is judged by
     the words, as `relevance.score_relevance`: 1.0 for a symbol that `names` does not have.
 
+    Where `links` have a column `recorded`, a link recorded more than a second after its article, because a source named
+    the symbol later, was not known before: the news of that symbol have it as their `time`, which may lie after the
+    `time` of all articles. Symbols that the words name are not concerned, for the words were there.
+
     What is linked to "*" is about the market as a whole. It goes, with relevance 1.0, to every symbol (`market_news` =
     "every"), to one of them (its name, such as that of an index), or nowhere ("").
 
@@ -176,17 +181,24 @@ def to_news(
     own = links[links["symbol"].isin(place.keys()).to_numpy()]
     given = (~own["symbol"].isin(names.keys())).to_numpy().astype(np.float64)  # 0 until the words say more
     goes_to = list(place.values()) if market_news == "every" else [place[s] for s in (market_news,) if s]
+    named, said = _positions(rows, own), _positions(rows, found)
+    since = np.repeat(_known_since(articles, whole, links[market]), len(goes_to))
     parts = [
-        (np.repeat(whole, len(goes_to)), np.tile(goes_to, len(whole)), np.ones(len(whole) * len(goes_to))),
-        (_positions(rows, own), own["symbol"].map(place).to_numpy(np.int64), given),
-        (_positions(rows, found), found["symbol"].map(place).to_numpy(np.int64), found["relevance"].to_numpy()),
+        (np.repeat(whole, len(goes_to)), np.tile(goes_to, len(whole)), np.ones(len(since)), since),
+        (named, own["symbol"].map(place).to_numpy(np.int64), given, _known_since(articles, named, own)),
+        (said, found["symbol"].map(place).to_numpy(np.int64), found["relevance"], _known_since(articles, said, found)),
     ]
-    article, symbol, relevance = (np.concatenate(column) for column in zip(*parts, strict=True))
+    article, symbol, relevance, known = (np.concatenate(column) for column in zip(*parts, strict=True))
     pairs, group = np.unique(article.astype(np.int64) * len(place) + symbol.astype(np.int64), return_inverse=True)
-    best = np.zeros(len(pairs))
+    best, first = np.zeros(len(pairs)), np.full(len(pairs), np.iinfo(np.int64).max)
     np.maximum.at(best, group, relevance)
+    np.minimum.at(first, group, known)
     at, which = np.divmod(pairs, max(len(place), 1))
-    news = articles.take(at).assign(symbol=pd.array(list(place), dtype=TEXT).take(which), relevance=best)
+    news = articles.take(at).assign(
+        symbol=pd.array(list(place), dtype=TEXT).take(which),
+        relevance=best,
+        time=pd.DatetimeIndex(first.view("datetime64[us]"), tz="UTC"),
+    )
 
     counts = Counts(read=len(articles), kept=len(articles))
     left = np.ones(len(articles), dtype=bool)
@@ -206,18 +218,20 @@ def _positions(rows: pd.Index, links: pd.DataFrame) -> np.ndarray:
     return at
 
 
+def _known_since(articles: pd.DataFrame, at: np.ndarray, links: pd.DataFrame) -> np.ndarray:
+    """Since when each link to the articles at these positions was known, in microseconds; never before its article."""
+    known = to_integers(articles["time"])[at]
+    if "recorded" not in links:
+        return known
+    link, article = to_integers(links["recorded"]), to_integers(articles["recorded"])[at]
+    return np.where(link - article > TOGETHER, np.maximum(known, link), known)
+
+
 def _to_own(identifier: str, words: str) -> str:
     # one that fills a page, or holds line breaks, would be told in errors and logs
     return (
         identifier if 0 < len(identifier) <= LONGEST_ID and identifier.isprintable() else to_digest(identifier or words)
     )
-
-
-def find_known(articles: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
-    """Those of `articles` that are versions of the items: `known` of `to_articles`, out of a larger table."""
-    ids = set(items["id"])
-    whole = articles["article_id"]
-    return articles[whole.isin(ids) | whole.str.replace(_VERSION, "", regex=True).isin(ids)].reset_index(drop=True)
 
 
 _Version = tuple[str, str, str, str]  # article_id, title, text, story
