@@ -499,8 +499,6 @@ def test_a_link_says_when_the_source_first_named_the_symbol_whatever_was_recorde
     assert "recorded" not in read_links(lake, ["wire:item-1"], recorded_by=last)
     none = read_links(lake, ["wire:item-9"], recorded_by=last, stamped=True)
     assert (len(none), none["recorded"].dtype) == (0, again["recorded"].dtype)
-        read_links(lake, ["wire:item-9"], recorded_by=last, stamped=True)["recorded"].dtype == again["recorded"].dtype
-    )
 
 
 MARKET_RUN = """
