@@ -22,7 +22,7 @@ from finsignal.sources.capture import to_articles
 from finsignal.sources.news_files import read_news
 from finsignal.sources.price_files import read_prices
 from finsignal.study.inputs import beside, list_price_files, news_layout, price_layout
-from finsignal.tables import to_integers
+from finsignal.tables import PRICES, to_integers
 
 OVERLAP = 3  # bars asked for again, so that a price corrected since is noticed
 FLUSH = 1000  # rows written at a time: so many are asked for again after a kill
@@ -79,19 +79,25 @@ def fetch_prices(
         wanted = windows[symbol]
         if wanted.empty:
             return Outcome(source, symbol, notes=("everything was there",))
-        came, new, notes = [NOTHING], 0, list[str]()
+        came, new, notes, held = [NOTHING], 0, list[str](), False
         for actions, page, said in ask(symbol, wanted):
+            notes += said
+            if page is None:
+                held = True
+                store.add(actions, PRICES.empty())
+                continue
             came.append(to_integers(page["open_time"]))
             fresh = int((~np.isin(came[-1], stored[symbol])).sum())
             new, store.fresh = new + fresh, store.fresh + fresh
             store.add(actions, page)
-            notes += said
         opens, grid = np.concatenate(came), to_integers(wanted["open_time"])
         if len(opens) and not len(stored[symbol]) and opens.min() > grid[0]:
             notes.append(
                 f"the first bar is that of {wanted['open_time'].iloc[int(np.searchsorted(grid, opens.min()))]}"
             )
         missing = int((~np.isin(grid, opens)).sum())
+        if held:  # not logged: it was no answer, and is to be asked for again however old the bars are
+            return Outcome(source, symbol, missing=int((~np.isin(grid, stored[symbol])).sum()), notes=tuple(notes))
         window = (wanted["open_time"].iloc[0], wanted["close_time"].iloc[-1])
         store.log(symbol, window, rows=new, missing=missing, notes=notes)
         return Outcome(source, symbol, new=new, missing=missing, notes=tuple(notes))
@@ -393,8 +399,10 @@ def find_wanted(
     return {symbol: there.get(symbol, NOTHING) for symbol in symbols}, out
 
 
-Ask = Callable[[str, pd.DataFrame], Iterator[tuple[pd.DataFrame | None, pd.DataFrame, tuple[str, ...]]]]
-"""A symbol and the bars wanted of it -> pages of ACTIONS and PRICES as fetched, with notes."""
+Page = tuple[pd.DataFrame | None, pd.DataFrame | None, tuple[str, ...]]
+"""ACTIONS and PRICES as fetched, with notes. PRICES are None where they were held back, to be asked for again."""
+Ask = Callable[[str, pd.DataFrame], Iterator[Page]]
+"""A symbol and the bars wanted of it -> its pages."""
 
 
 def _ask_yahoo(lake: Lake, *, market: str, bar: str, now: pd.Timestamp, url: str) -> Ask:
@@ -402,9 +410,9 @@ def _ask_yahoo(lake: Lake, *, market: str, bar: str, now: pd.Timestamp, url: str
 
     session = yahoo.make_session(url or None)
 
-    def ask(symbol: str, bars: pd.DataFrame) -> Iterator[tuple[pd.DataFrame | None, pd.DataFrame, tuple[str, ...]]]:
+    def ask(symbol: str, bars: pd.DataFrame) -> Iterator[Page]:
         got = yahoo.fetch_prices(symbol, bars=bars, bar=bar, now=now, session=session, cache=lake.folder / YAHOO_CACHE)
-        yield got.actions, got.prices, got.notes
+        yield got.actions, None if got.held else got.prices, got.notes
 
     return ask
 
@@ -414,7 +422,7 @@ def _ask_bybit(lake: Lake, *, market: str, bar: str, now: pd.Timestamp, url: str
 
     exchange = bybit.make_exchange(market, base_url=url or None)
 
-    def ask(symbol: str, bars: pd.DataFrame) -> Iterator[tuple[pd.DataFrame | None, pd.DataFrame, tuple[str, ...]]]:
+    def ask(symbol: str, bars: pd.DataFrame) -> Iterator[Page]:
         start, end = bars["open_time"].iloc[0], bars["close_time"].iloc[-1]
         for page in bybit.fetch_prices(
             symbol, market=market, bar=bar, start=start, end=end, now=now, exchange=exchange

@@ -154,6 +154,41 @@ def test_a_split_found_by_a_later_fetch_puts_each_instant_on_its_own_basis(
     assert after["time"].max() == ts("2026-08-17T20:00")
 
 
+def test_prices_that_yahoo_adjusts_before_a_split_takes_effect_are_no_crash(
+    fetch: Fetch, lake: Lake, yahoo: Yahoo
+) -> None:
+    frame = yahoo.prices["AAPL", "1d"]
+    new_shares = frame.assign(**{c: frame[c] / 4 for c in ("open", "high", "low", "close")}, volume=frame["volume"] * 4)
+    fetch("2026-08-13T21:00")
+    yahoo.prices = {("AAPL", "1d"): new_shares}  # on the morning of the ex-date already, with the split
+    yahoo.options = {"AAPL": {"splits": {"2026-08-17": (4, 1)}}}
+    early = fetch("2026-08-17T13:25")[0]
+    assert (early.new, early.missing, early.error) == (0, 1, "")
+    assert "a split of 4 for 1 takes effect at 2026-08-17T13:30Z: prices are asked for again" in early.notes[0]
+    assert read(lake, "2026-08-17T13:25")["time"].max() == ts("2026-08-13T20:00")
+    assert fetch("2026-08-17T21:00")[0].new == 2
+
+    def closes(t: str) -> list[float]:
+        return read(lake, t)["close"].tolist()
+
+    def told(frame: pd.DataFrame, before: str) -> list[float]:
+        return frame.loc[(frame["open_time"] >= JULY["start"]) & (frame["open_time"] < ts(before)), "close"].tolist()
+
+    assert closes("2026-08-17T13:29") == pytest.approx(told(frame, "2026-08-15"))
+    assert closes("2026-08-17T21:00") == pytest.approx(told(new_shares, "2026-08-18"))
+
+
+def test_old_bars_first_asked_for_before_a_split_takes_effect_are_asked_for_again(
+    fetch: Fetch, lake: Lake, yahoo: Yahoo
+) -> None:
+    yahoo.options = {"AAPL": {"splits": {"2026-08-17": (4, 1)}, "dividends": {"2026-07-15": 0.2}}}
+    assert fetch("2026-08-17T13:25")[0].new == 0
+    actions = as_of(lake, "actions", ts("2026-08-17T13:25"), recorded_by=ts("2026-08-17T13:25"), market="XNYS")
+    assert actions["kind"].tolist() == ["dividend"]
+    done = fetch("2026-08-17T21:00")[0]
+    assert (done.new, done.missing) == (len(read(lake, "2026-08-17T21:00")), 0)
+
+
 def test_bars_that_yahoo_never_had_are_told_and_after_a_day_not_asked_for_again(
     lake: Lake, yahoo: Yahoo, server: Server
 ) -> None:

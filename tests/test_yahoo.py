@@ -317,6 +317,37 @@ def test_actions_outside_the_grid_or_still_to_come_are_left_out(yahoo: Yahoo, fe
     assert fetch().actions["value"].tolist() == [0.2, 0.4]
 
 
+@pytest.mark.parametrize(
+    ("bar", "end", "now"),
+    [
+        ("1d", "2026-11-19", "2026-11-19T14:25Z"),  # five minutes before the open
+        ("1d", "2026-11-21", "2026-11-19T14:25Z"),
+        ("1d", "2026-11-19", "2026-11-19T15:30Z"),  # open, but no session of the grid yet
+        ("1h", "2026-11-19", "2026-11-19T14:25Z"),
+    ],
+)
+def test_no_price_is_taken_while_a_split_that_the_answer_holds_has_not_taken_effect(
+    bar: str, end: str, now: str, yahoo: Yahoo, fetch: Fetch
+) -> None:
+    yahoo.prices = {("AAPL", bar): make_prices(grid("2026-11-09", "2026-11-21", bar=bar))}
+    yahoo.options = {"AAPL": {"splits": {"2026-11-19": (4, 1)}, "dividends": {"2026-11-16": 0.2}}}
+    bars = grid("2026-11-09", end, bar=bar)
+    fetched = fetch(bar=bar, bars=bars, now=pd.Timestamp(now))
+    assert (fetched.held, len(fetched.prices)) == (True, 0)
+    assert fetched.missing["open_time"].tolist() == bars.loc[bars["close_time"] <= now, "open_time"].tolist()
+    assert fetched.actions["kind"].tolist() == ["dividend"]
+    told = f"AAPL {bar}: a split of 4 for 1 takes effect at 2026-11-19T14:30Z: prices are asked for again after it."
+    assert fetched.notes == (told,)
+    later = fetch(bar=bar, bars=grid("2026-11-09", "2026-11-20", bar=bar))
+    assert (later.held, len(later.missing)) == (False, 0)
+    assert later.actions["kind"].tolist() == ["dividend", "split"]
+
+
+def test_a_dividend_ahead_holds_no_price_back(yahoo: Yahoo, fetch: Fetch) -> None:
+    yahoo.options = {"AAPL": {"dividends": {"2026-11-20": 0.4}}}
+    assert not fetch(now=pd.Timestamp("2026-11-20T14:00Z")).held
+
+
 def test_actions_that_cannot_be_placed_are_told(yahoo: Yahoo, fetch: Fetch) -> None:
     yahoo.options = {"AAPL": {"dividends": {"2026-10-10": 0.1, "2026-10-12": 0.2}, "splits": {"2026-10-20": (1, 0)}}}
     fetched = fetch()

@@ -33,6 +33,7 @@ __all__ = ["Fetched", "fetch_news", "fetch_prices", "make_session"]
 INTERVALS = {DAY: "1d", pd.Timedelta(hours=1): "1h", pd.Timedelta(minutes=15): "15m"}
 REACH = {"1h": pd.Timedelta(days=730), "15m": pd.Timedelta(days=60)}  # how far back Yahoo gives bars of a length
 ROUNDING = 1e-6  # by which Yahoo's low or high may miss its own open or close, as a fraction
+RECENT = pd.Timedelta(days=7)  # weekends and holidays: bars that end so long ago may be the latest that there are
 NO_PRICE = "no price"
 LEFT_OUT = "before the open, after the close or repeated"
 _NO_FAULTS = (OUTSIDE, UNFINISHED, NO_PRICE, LEFT_OUT)
@@ -52,6 +53,8 @@ class Fetched:
     """The `tables.BARS` that had closed, after the listing, and have no row."""
     notes: tuple[str, ...] = ()
     """Sentences about rows that were left out and bars that were not given."""
+    held: bool = False
+    """Whether prices were left out because a split takes effect after `now`: ask again for all of them after it."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,9 @@ def fetch_prices(
     bar's close; unfinished bars are left out. Bars that Yahoo leaves out (the 12:30 bar of half days, halts) are in
     `missing` and never invented. yfinance keeps its files in the folder `cache`.
 
+    Where the answer holds a split whose session has not opened by `now`, no prices are returned (`held`): Yahoo adjusts
+    them some time before it, so nothing says whether they are for old shares or new ones.
+
     Raises ConfigError for a bar length that Yahoo lacks (it has 1d, 1h, 15min) or what is no symbol. Raises SourceError
     for a start beyond Yahoo's reach (1h: 730 days, 15min: 60), an unknown symbol, a service that stays busy, away or
     cut off, an answer whose shape has changed, and where more than `limit` (a fraction of the rows, one is always
@@ -102,10 +108,16 @@ def fetch_prices(
             f"yahoo: bars of {bar} reach back {reach.days} days, now to {(now - reach).ceil('D'):%Y-%m-%d}; asked for "
             f"{subject}. Start later. Nothing was written."
         )
-    chart = _ask_chart(symbol, interval, _to_window(closed, interval), subject, session, cache, sleep)
+    chart = _ask_chart(symbol, interval, _to_window(closed, interval, now), subject, session, cache, sleep)
     prices, counts = _to_prices(chart, symbol, interval, bars, now)
     _check_counts(counts, limit, subject)
     actions, remarks = _to_actions(chart, symbol, bars, now)
+    ahead = _find_splits_ahead(chart, bars, now)
+    if ahead:
+        said = (f"{symbol} {bar}: {note}: prices are asked for again after it." for note in ahead)
+        none = PRICES.empty()
+        missing = find_missing(none, bars, symbol=symbol, now=now)
+        return Fetched(none, actions, missing, tuple(said), held=True)
     since = chart.meta.get("firstTradeDate")
     listed = pd.Timestamp(since if isinstance(since, int) else 0, unit="s", tz="UTC")
     missing = find_missing(prices, bars, symbol=symbol, now=now)
@@ -134,10 +146,14 @@ def _check_symbol(symbol: str) -> None:
         raise ConfigError(f"symbol: {symbol!r} is no symbol of Yahoo's. Write for example 'AAPL' or 'BTC-USD'.")
 
 
-def _to_window(closed: pd.DataFrame, interval: str) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """Start and end to ask for; daily rows are stamped anywhere in their day, and the latest at its last trade."""
+def _to_window(closed: pd.DataFrame, interval: str, now: pd.Timestamp) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """Start and end to ask for; daily rows are stamped anywhere in their day, and the latest at its last trade.
+
+    With the latest bars the actions of today are asked for as well, for Yahoo gives those of the window alone.
+    """
     first, last = closed["open_time"].iloc[0], closed["close_time"].iloc[-1]
-    return (first.floor("D") - DAY, last.ceil("D") + DAY) if interval == "1d" else (first, last)
+    start, end = (first.floor("D") - DAY, last.ceil("D") + DAY) if interval == "1d" else (first, last)
+    return start, max(end, now.ceil("D") + DAY) if now - last < RECENT else end
 
 
 def _ask_chart(
@@ -276,6 +292,25 @@ def _to_actions(chart: _Chart, symbol: str, bars: pd.DataFrame, now: pd.Timestam
     several = table.groupby(["symbol", "time", "kind"])["value"]
     table = table.assign(value=several.transform("sum").where(table["kind"] == "dividend", several.transform("prod")))
     return ACTIONS.to_table(table.drop_duplicates(["symbol", "time", "kind"])), remarks
+
+
+def _find_splits_ahead(chart: _Chart, bars: pd.DataFrame, now: pd.Timestamp) -> list[str]:
+    """The splits of the answer whose session had not opened; one of today counts so until the grid has its session."""
+    splits = (chart.events.get("splits") or {}).values()
+    if not splits:
+        return []
+    opens, zone = _session_opens(chart, bars), chart.meta["exchangeTimezoneName"]
+    found = []
+    for split in splits:
+        at = pd.Timestamp(split["date"], unit="s", tz="UTC")
+        later = opens[opens.index.to_numpy(dtype=object) >= f"{at.tz_convert(zone):%Y-%m-%d}"]
+        if len(later):
+            at, ahead = later.iloc[0], later.iloc[0] > now
+        else:
+            ahead = at.tz_convert(zone).date() >= now.tz_convert(zone).date()
+        if ahead and np.isfinite(_ratio(split)) and _ratio(split) > 0:
+            found.append(f"a split of {_ratio(split):g} for 1 takes effect at {at:%Y-%m-%dT%H:%MZ}")
+    return found
 
 
 def _ratio(split: dict[str, Any]) -> float:
