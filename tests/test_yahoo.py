@@ -343,6 +343,22 @@ def test_no_price_is_taken_while_a_split_that_the_answer_holds_has_not_taken_eff
     assert later.actions["kind"].tolist() == ["dividend", "split"]
 
 
+@pytest.mark.parametrize("bar", ["1d", "1h"])
+def test_the_window_that_is_asked_for_holds_a_split_of_this_monday_but_old_ones_stay_short(
+    bar: str, yahoo: Yahoo, fetch: Fetch, server: Server
+) -> None:
+    yahoo.prices = {("AAPL", bar): make_prices(grid("2026-11-09", "2026-11-21", bar=bar))}
+
+    def asked_until(end: str) -> pd.Timestamp:
+        server.requests.clear()
+        fetch(bar=bar, bars=grid("2026-11-09", end, bar=bar), now=pd.Timestamp("2026-11-23T14:25Z"))
+        (until,) = [r.query["period2"] for r in server.requests if "period2" in r.query]
+        return pd.Timestamp(int(until), unit="s", tz="UTC")
+
+    assert asked_until("2026-11-21") > pd.Timestamp("2026-11-23T14:30Z")
+    assert asked_until("2026-11-14") < pd.Timestamp("2026-11-16T00:00Z")  # Yahoo gives the actions of the window alone
+
+
 def test_a_dividend_ahead_holds_no_price_back(yahoo: Yahoo, fetch: Fetch) -> None:
     yahoo.options = {"AAPL": {"dividends": {"2026-11-20": 0.4}}}
     assert not fetch(now=pd.Timestamp("2026-11-20T14:00Z")).held
