@@ -225,6 +225,14 @@ def test_many_stamps_at_midnight_are_dates_and_refused():
     assert len(capture(*told)[0]) == 22
 
 
+def test_midnights_of_one_feed_are_noticed_among_the_many_stamps_of_another():
+    dates = [item(str(day), f"2026-10-{day:02d}T00:00:00Z") for day in range(1, 23)]
+    times = [item(str(n), f"2026-10-{1 + n % 28:02d}T09:{n // 28:02d}:07Z") for n in range(600)]
+    both = pd.concat([to_items(times, feed="desk"), to_items(dates, feed="wire")], ignore_index=True)
+    with pytest.raises(TableError, match=r"wire: 100.0% of 22 stamps are exact midnights"):
+        to_articles(both, now=NOW, polled=None, known=ARTICLES.empty(), latency=MINUTE, names={})
+
+
 def test_no_words_and_too_many_are_dropped_and_counted():
     articles, _, counts = capture(
         item("1", title=" <p> </p> "), item("2", text="x" * 1_000_000), item("3", title="", text="Apple")
