@@ -249,7 +249,8 @@ def fetch_yahoo_news(
     def read(symbol: str) -> pd.DataFrame:
         return yahoo.fetch_news(symbol, now=now, session=session, cache=lake.folder / YAHOO_CACHE)
 
-    return _capture(lake, "yahoo news", symbols, read, names=names, latency=latency, now=now, progress=progress)
+    options: Any = {"names": names, "latency": latency, "now": now, "progress": progress}
+    return _capture(lake, "yahoo news", symbols, read, together=True, **options)
 
 
 def fetch_feeds(
@@ -267,7 +268,7 @@ def fetch_feeds(
         feed = feeds[name]
         return fetch_feed(feed.url, name=name, about=feed.about, tz=feed.tz, precision=feed.precision, now=now)
 
-    return _capture(lake, "feed", list(feeds), read, names=names, latency=latency, now=now, progress=False)
+    return _capture(lake, "feed", list(feeds), read, names=names, latency=latency, now=now, together=False)
 
 
 def _capture(
@@ -279,25 +280,30 @@ def _capture(
     names: Mapping[str, Sequence[str]],
     latency: pd.Timedelta,
     now: pd.Timestamp,
-    progress: bool,
+    together: bool,
+    progress: bool = False,
 ) -> list[Outcome]:
     """The items of each poll into the lake, as articles and links; the earlier poll of each tells what came late.
 
-    Polls whose earlier one was at the same instant, as those of a job are, are captured together.
+    Where the polls are of one and the same feed (`together`), those whose earlier one was at the same instant, as those
+    of a job are, are captured together.
     """
     if not polls:
         return []
     earlier = as_of(lake, "fetches", now, recorded_by=now, since=now - POLLS_KEPT)
     earlier = earlier[earlier["source"] == source].groupby("symbol")["recorded"].max()
     store, out = _Store(lake, source, "", "", now), list[Outcome]()
-    groups: dict[Any, dict[str, pd.DataFrame]] = {}
+    groups: dict[tuple[pd.Timestamp | None, str], dict[str, pd.DataFrame]] = {}
 
     def ask(poll: str) -> Outcome:
-        groups.setdefault(earlier.get(poll), {})[poll] = read(poll)
+        groups.setdefault((earlier.get(poll), "" if together else poll), {})[poll] = read(poll)
         return Outcome(source, poll)
 
     asked = {outcome.symbol: outcome for outcome in _each(source, polls, ask, progress=progress)}
-    for polled, tables in groups.items():
+    # The latest poll first, and those never polled last: an item that a watched poll did not bring then came late, also
+    # where it stands in the first poll of another symbol, for which it would be a backfill.
+    order = sorted(groups, key=lambda group: now - group[0] if group[0] is not None else POLLS_KEPT)
+    for polled, tables in ((group[0], groups[group]) for group in order):
         items = pd.concat(tables.values(), ignore_index=True)
         known = read_articles(lake, items["id"].unique().tolist(), recorded_by=now)
         try:

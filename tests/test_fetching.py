@@ -522,6 +522,33 @@ def test_yahoos_news_of_several_symbols_is_one_article_with_the_links_of_all(
     assert all(o.new == 0 for o in fetched("2026-03-02T13:00"))
 
 
+def test_a_feed_of_dates_fails_alone_and_by_name(lake: Lake) -> None:
+    dates = [row(day, f"2026-03-{day:02d}T00:00", f"Alder on day {day}") for day in range(1, 25)]
+    times = [row(n, f"2026-03-02T{n // 60:02d}:{n % 60:02d}", f"Birch by minute {n}") for n in range(1, 600)]
+
+    def answer(request: Request) -> Answer:
+        return to_feed_answer(to_rss(dates if request.path.endswith("dates.rss") else times))
+
+    with serve(answer) as server:
+        feeds = {name: Feed(f"{server.url}/{name}.rss") for name in ("times", "dates")}
+        done = fetch_feeds(lake, feeds, names={}, latency=MINUTE, now=ts("2026-03-26T12:00"))
+    assert [(o.symbol, o.new, o.error[:13]) for o in done] == [("times", 599, ""), ("dates", 0, "dates: 100.0%")]
+    assert articles(lake).index.str.startswith("times:").all()
+
+
+@pytest.mark.parametrize("symbols", [("AAPL", "MSFT"), ("MSFT", "AAPL")], ids=["watched first", "new first"])
+def test_a_late_item_is_late_also_where_the_first_poll_of_a_new_symbol_brings_it_too(
+    lake: Lake, yahoo: Yahoo, server: Server, symbols: tuple[str, ...]
+) -> None:
+    options: dict[str, Any] = {"names": {}, "latency": MINUTE, "url": server.url}
+    fetching.fetch_yahoo_news(lake, ["AAPL"], now=ts("2026-03-05T09:00"), **options)
+    late = make_item(1, published=ts("2026-03-05T06:00"), title="Chips soar", symbols=["AAPL", "MSFT"])
+    yahoo.news = {"AAPL": [late], "MSFT": [late]}
+    fetching.fetch_yahoo_news(lake, symbols, now=ts("2026-03-05T10:00"), **options)
+    (there,) = articles(lake).to_dict("records")
+    assert (there["first_seen"], there["time"]) == (ts("2026-03-05T10:00"), ts("2026-03-05T10:01"))
+
+
 def test_a_link_says_when_the_source_first_named_the_symbol_whatever_was_recorded_of_it_since(lake: Lake) -> None:
     poll(lake, [row(1, "2026-03-02T10:00", "Chips soar")], "2026-03-02T12:00", about="AAA")
     poll(lake, [row(1, "2026-03-02T10:00", "Chips soar")], "2026-03-03T12:00", about="BBB")
