@@ -59,9 +59,13 @@ def fetch_prices(
     end: pd.Timestamp,
     now: pd.Timestamp,
     url: str = "",
+    again: bool = False,
     progress: bool = False,
 ) -> list[Outcome]:
     """Closed bars of each symbol that open in [start, end), into the lake; what is there is not asked for again.
+
+    Nor is what a source was asked for in vain a day after it closed; with `again` it is, for a source may have had it
+    since, or a gap have been a fault. Where nothing is left to ask for, `missing` counts such bars.
 
     One symbol that fails does not stop the others: its outcome carries the error. Bars that were there and come with
     other values are kept beside the old ones, and told by an outcome of their own. Raises ConfigError for what no
@@ -71,14 +75,16 @@ def fetch_prices(
         raise ConfigError(f"fetch: {source!r} has no prices; expected one of {sorted(ASKS)}.")
     bars = make_bars(market, bar, start=start, end=end, latency=pd.Timedelta(0))
     bars = bars[bars["close_time"] <= now].reset_index(drop=True)
-    stored, windows = find_wanted(lake, source, symbols, bars, market=market, bar=bar, now=now)
+    stored, windows = find_wanted(lake, source, symbols, bars, market=market, bar=bar, now=now, again=again)
     ask = ASKS[source](lake, market=market, bar=bar, now=now, url=url)
     store = _Store(lake, source, market, bar, now)
 
     def fetch(symbol: str) -> Outcome:
         wanted = windows[symbol]
         if wanted.empty:
-            return Outcome(source, symbol, notes=("everything was there",))
+            lacking = int((~np.isin(to_integers(bars["open_time"]), stored[symbol])).sum())
+            note = f"{lacking} bars are missing, and were asked for before" if lacking else "everything was there"
+            return Outcome(source, symbol, missing=lacking, notes=(note,))
         came, new, notes, held = [NOTHING], 0, list[str](), False
         for actions, page, said in ask(symbol, wanted):
             notes += said
@@ -377,11 +383,20 @@ def _names_of(run: RunFile) -> dict[str, Sequence[str]]:
 
 
 def find_wanted(
-    lake: Lake, source: str, symbols: Sequence[str], bars: pd.DataFrame, *, market: str, bar: str, now: pd.Timestamp
+    lake: Lake,
+    source: str,
+    symbols: Sequence[str],
+    bars: pd.DataFrame,
+    *,
+    market: str,
+    bar: str,
+    now: pd.Timestamp,
+    again: bool = False,
 ) -> tuple[dict[str, np.ndarray], dict[str, pd.DataFrame]]:
     """For each symbol the opens stored (microseconds), and the bars to ask for.
 
-    They run from a little before the first bar that is neither stored nor was asked for in vain GRACE after its close.
+    They run from a little before the first bar that is neither stored nor was asked for in vain GRACE after its close;
+    with `again`, from before the first that is not stored.
     """
     if bars.empty:
         return dict.fromkeys(symbols, NOTHING), dict.fromkeys(symbols, bars)
@@ -392,7 +407,7 @@ def find_wanted(
     grid, closes = to_integers(bars["open_time"]), to_integers(bars["close_time"])
     grace = GRACE // pd.Timedelta(1, unit="us")
     there = {str(symbol): to_integers(opens) for symbol, opens in stored.groupby("symbol")["open_time"]}
-    windows = dict(list(asked.groupby("symbol")))
+    windows = {} if again else dict(list(asked.groupby("symbol")))
     out = {}
     for symbol in symbols:
         have = np.isin(grid, there.get(symbol, NOTHING))

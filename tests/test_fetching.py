@@ -206,7 +206,8 @@ def test_bars_that_yahoo_never_had_are_told_and_after_a_day_not_asked_for_again(
     assert first.missing == 2
     assert "closed bars not given: 2 of" in first.notes[0]
     assert "2026-11-24T16:30Z to 2026-11-27T17:30Z" in first.notes[0]
-    assert fetched("2026-11-28T21:00").notes == ("everything was there",)
+    later = fetched("2026-11-28T21:00")
+    assert (later.missing, later.notes) == (2, ("2 bars are missing, and were asked for before",))
     assert windows(server) == []
     assert fetched("2026-11-30T15:31").new == 1  # Monday
     assert windows(server) == [("AAPL", ts("2026-11-27T15:30"))]  # three bars before it, the missing one among them
@@ -309,6 +310,30 @@ def test_a_symbol_that_breaks_off_keeps_its_pages_and_is_not_told_as_corrected(l
     assert [(o.symbol, o.new, bool(o.error)) for o in done] == [("BTCUSDT", 0, True), ("ETHUSDT", BARS, False)]
     kept = read(lake, "2026-06-01", **KEPT).groupby("symbol").size().to_dict()
     assert 1000 <= kept["BTCUSDT"] < BARS == kept["ETHUSDT"]
+
+
+def test_a_gap_that_was_asked_for_in_vain_is_told_and_filled_when_it_is_asked_for_again(
+    lake: Lake, market: Market
+) -> None:
+    whole = market.bars["BTCUSDT"]
+    gap = (whole["open_time"] >= ts("2026-03-01T10:00")) & (whole["open_time"] < ts("2026-03-01T20:00"))
+    market.bars["BTCUSDT"] = whole[~gap].reset_index(drop=True)
+    with serve(market) as server:
+        options = {**LINEAR, "url": server.url}
+        first = fetch_prices(lake, "bybit", ["BTCUSDT"], now=NOW, **options)[0]
+        assert (first.new, first.missing) == (BARS - 10, 10)
+    with serve(Market({"BTCUSDT": whole}, NOW)) as server:
+        options = {**LINEAR, "url": server.url}
+        told = fetch_prices(lake, "bybit", ["BTCUSDT"], now=NOW + HOUR, **options)
+        assert told == [
+            Outcome("bybit", "BTCUSDT", missing=10, notes=("10 bars are missing, and were asked for before",))
+        ]
+        assert server.requests == []
+        filled = fetch_prices(lake, "bybit", ["BTCUSDT"], now=NOW + HOUR, again=True, **options)
+        assert filled == [Outcome("bybit", "BTCUSDT", new=10)]
+        done = fetch_prices(lake, "bybit", ["BTCUSDT"], now=NOW + 2 * HOUR, again=True, **options)
+        assert done == [Outcome("bybit", "BTCUSDT", notes=("everything was there",))]
+    pd.testing.assert_frame_equal(read(lake, "2026-06-02", **KEPT), whole, check_exact=True)
 
 
 WALK = """
