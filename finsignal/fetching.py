@@ -166,12 +166,13 @@ class _Store:
         """Actions first, for they say on what basis prices are; the log last, for it says that all is there."""
         if any(map(len, self.actions)):
             actions = pd.concat(self.actions, ignore_index=True)
-            append(self.lake, "actions", actions, recorded=self.now, market=self.market)
+            append(self.lake, "actions", actions, recorded=self.now, market=self.market, in_order=True)
         if any(map(len, self.pages)):
             prices = pd.concat(self.pages, ignore_index=True)
-            self.count += append(self.lake, "prices", prices, recorded=self.now, market=self.market, bar=self.bar)
+            of: dict[str, Any] = {"market": self.market, "bar": self.bar}
+            self.count += append(self.lake, "prices", prices, recorded=self.now, in_order=True, **of)
         if self.windows:
-            append(self.lake, "fetches", FETCHES.to_table(pd.DataFrame(self.windows)), recorded=self.now)
+            append(self.lake, "fetches", FETCHES.to_table(pd.DataFrame(self.windows)), recorded=self.now, in_order=True)
         self.actions, self.pages, self.windows = [], [], []
 
 
@@ -209,7 +210,7 @@ def fetch_derivatives(
         if first < last:
             pages = walk(symbol, market=market, start=first, end=last, now=now, exchange=exchange)
             for page in pages:
-                count = append(lake, table, page, recorded=now, **kept)
+                count = append(lake, table, page, recorded=now, in_order=True, **kept)
                 new, fresh = new + count, fresh + count
                 if len(page) >= LONG:
                     store.log(symbol, (at, page["time"].max()), rows=fresh)
@@ -296,8 +297,11 @@ def _capture(
     """
     if not polls:
         return []
-    earlier = as_of(lake, "fetches", now, recorded_by=now, since=now - POLLS_KEPT)
-    earlier = earlier[earlier["source"] == source].groupby("symbol")["recorded"].max()
+    # Of a poll that began later but was there first, and after a clock that went back, the log says more than now: then
+    # all that is new came late, for it was not there a moment ago.
+    ahead = now + POLLS_KEPT
+    earlier = as_of(lake, "fetches", ahead, recorded_by=ahead, since=now - POLLS_KEPT)
+    earlier = earlier[earlier["source"] == source].groupby("symbol")["recorded"].max().clip(upper=now)
     store, out = _Store(lake, source, "", "", now), list[Outcome]()
     groups: dict[tuple[pd.Timestamp | None, str], dict[str, pd.DataFrame]] = {}
 
@@ -319,8 +323,8 @@ def _capture(
         except TableError as err:
             asked |= {poll: Outcome(source, poll, error=str(err)) for poll in tables}
             continue
-        append(lake, "articles", articles, recorded=now)  # before its links: a link needs its article
-        append(lake, "links", links, recorded=now)
+        append(lake, "articles", articles, recorded=now, in_order=True)  # before its links: a link needs its article
+        append(lake, "links", links, recorded=now, in_order=True)
         told = (*(f"{n} items left out: {reason}" for reason, n in counts.dropped.items() if n), *counts.notes)
         for poll, table in tables.items():
             new = int(articles["article_id"].str.replace(EDIT, "", regex=True).isin(table["id"]).sum())
@@ -343,7 +347,7 @@ def fetch_files(lake: Lake, run: RunFile, *, now: pd.Timestamp) -> list[Outcome]
     if run.prices_path:
         bars = run.make_bars()
         prices, counts = read_prices(list_price_files(run), price_layout(run), bars=bars, now=now, limit=run.row_limit)
-        new = append(lake, "prices", prices, recorded=now, market=run.market, bar=run.bar)
+        new = append(lake, "prices", prices, recorded=now, market=run.market, bar=run.bar, in_order=True)
         store = _Store(lake, "files", run.market, run.bar, now)
         for symbol, rows in prices.groupby("symbol"):
             store.log(str(symbol), (rows["open_time"].min(), rows["time"].max()), rows=len(rows))
@@ -351,8 +355,8 @@ def fetch_files(lake: Lake, run: RunFile, *, now: pd.Timestamp) -> list[Outcome]
         out.append(Outcome("files: prices", "", new=new, notes=(*_told(counts.dropped), *counts.notes)))
     if run.news_path:
         articles, links, counts = read_news(beside(run, run.news_path), news_layout(run), now=now, limit=run.row_limit)
-        new = append(lake, "articles", articles, recorded=now)
-        append(lake, "links", links, recorded=now)
+        new = append(lake, "articles", articles, recorded=now, in_order=True)
+        append(lake, "links", links, recorded=now, in_order=True)
         store = _Store(lake, "files: news", "", "", now)
         store.log("", (articles["time"].min(), articles["time"].max()), rows=new)
         store.flush()

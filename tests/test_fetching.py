@@ -745,3 +745,21 @@ def test_a_bar_recorded_before_it_closed_is_refused(lake: Lake, market: Market) 
     with pytest.raises(TableError, match="after it was recorded"):
         append(lake, "prices", early, recorded=ts("2026-01-01T01:30"), **KEPT)
     assert to_integers(read(lake, "2026-06-01", **KEPT)["time"]).size == 0
+
+
+def test_after_a_clock_that_went_back_nothing_old_is_believed_and_the_past_stays(tmp_path: Path) -> None:
+    rows = [{"id": "one", "title": "Acme meets", "published": to_stamp("2026-03-05T06:00Z")}]
+    early, late = (pd.Timestamp(t).as_unit("us") for t in ("2026-03-05T09:00Z", "2026-03-05T09:59Z"))
+    lake = open_lake(tmp_path / "lake", create=True)
+    options = {"names": {"ACME": ["Acme"]}, "latency": pd.Timedelta(minutes=1)}
+    with serve(lambda request: to_feed_answer(to_rss(rows))) as server:
+        feeds = {"wire": Feed(f"{server.url}/rss")}
+        fetch_feeds(lake, feeds, now=late, **options)
+        known = as_of(lake, "articles", late, recorded_by=late)
+        rows.append({"id": "two", "title": "Acme soars", "published": to_stamp("2026-03-05T07:00Z")})
+        fetch_feeds(lake, feeds, now=early, **options)
+    pd.testing.assert_frame_equal(as_of(lake, "articles", late, recorded_by=late), known)
+    after = late + pd.Timedelta(hours=1)
+    new = as_of(lake, "articles", after, recorded_by=after).set_index("article_id").loc["wire:two"]
+    assert new["time"] == early + pd.Timedelta(minutes=1)  # when it was seen, by the clock there was
+    assert new["recorded"] > late

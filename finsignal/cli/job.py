@@ -134,6 +134,7 @@ def add_window(sub: argparse.ArgumentParser, *, market: str) -> None:
     sub.add_argument("--market", default=market, help=f"the market whose calendar the bars follow (default {market})")
     sub.add_argument("--start", metavar="TIME", help="bars that open at it or later (default: 30 days ago)")
     sub.add_argument("--end", metavar="TIME", help="bars that open before it (default: now)")
+    sub.add_argument("--again", action="store_true", help="ask again for bars that the service did not have")
     sub.add_argument("--base-url", default="", metavar="URL", help="another address for the service, such as a mirror")
     sub.add_argument("--run", type=Path, metavar="RUN.toml", help="whose [names] tell which symbols a text names")
     add_lake(sub)
@@ -151,7 +152,8 @@ def fetch_yahoo(options: argparse.Namespace) -> int:
     now, lake, url = shared.read_clock(), open_named(options), options.base_url
     done = []
     if not options.no_prices:
-        done += fetch_prices(lake, "yahoo", options.symbols, url=url, progress=True, **to_window(options, now))
+        window = to_window(options, now)
+        done += fetch_prices(lake, "yahoo", options.symbols, again=options.again, url=url, progress=True, **window)
     if options.news:
         names = read_names(options, options.symbols)
         done += fetch_yahoo_news(
@@ -166,7 +168,7 @@ def fetch_bybit(options: argparse.Namespace) -> int:
 
     now, lake = shared.read_clock(), open_named(options)
     window: dict[str, Any] = {**to_window(options, now), "url": options.base_url, "progress": True}
-    done = fetch_prices(lake, "bybit", options.symbols, **window)
+    done = fetch_prices(lake, "bybit", options.symbols, again=options.again, **window)
     tables = [table for table in ("funding", "open_interest") if getattr(options, table)]
     return tell(done + fetch_derivatives(lake, options.symbols, tables, **window), options)
 

@@ -143,7 +143,7 @@ def read_lake_news(
 ) -> tuple[pd.DataFrame, Counts]:
     """NEWS of the run's symbols with since < time <= t, as the lake had it by `recorded_by`, and what was left out."""
     articles = as_of(lake, "articles", t, recorded_by=recorded_by, since=since)
-    links = read_links(lake, articles["article_id"], recorded_by=recorded_by)
+    links = read_links(lake, articles["article_id"], recorded_by=recorded_by, stamped=True)
     return to_news(articles, links, symbols=run.symbols, names=run.names, market_news=run.market_news)
 
 
