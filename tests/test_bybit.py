@@ -1,6 +1,8 @@
 """What the Bybit source gives: whole histories, closed bars only, and a sentence for each fault of the service."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -495,6 +497,15 @@ def test_the_client_asks_its_queue_before_each_call():
         same(day(exchange), BARS_OF_A_DAY)
     assert exchange.enableRateLimit
     assert len(weights) == len(server.requests)
+
+
+def test_the_client_alone_is_loaded_and_ccxt_is_whole_for_those_who_import_it():
+    code = (
+        "import sys; from finsignal.sources.bybit import make_exchange; e = make_exchange('bybit-linear');"
+        "assert 'ccxt' not in sys.modules and 'ccxt.binance' not in sys.modules;"
+        "import ccxt; assert isinstance(e, ccxt.bybit) and issubclass(ccxt.binance, ccxt.Exchange)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_queue_stays_below_the_limit_of_bybit_in_every_five_seconds():

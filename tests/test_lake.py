@@ -176,7 +176,7 @@ def test_articles_are_stored_once_whatever_time_they_bear_later(lake: Lake) -> N
     again = make_articles(["a", "c"], ["2026-12-01", "2026-12-01"], title="other words")
     assert append(lake, "articles", again, recorded=ts("2026-12-02")) == 1
     known = ARTICLES.check(as_of(lake, "articles", LATER, recorded_by=LATER))
-    assert known["article_id"].tolist() == ["a", "b", "c"]
+    assert known["article_id"].tolist() == ["b", "a", "c"]
     assert known["title"].tolist() == ["a title", "a title", "other words"]
     assert known["recorded"].tolist() == [ts("2026-11-02"), ts("2026-11-02"), ts("2026-12-02")]
 

@@ -144,7 +144,8 @@ def read_lake_news(
     """NEWS of the run's symbols with since < time <= t, as the lake had it by `recorded_by`, and what was left out."""
     articles = as_of(lake, "articles", t, recorded_by=recorded_by, since=since)
     links = read_links(lake, articles["article_id"], recorded_by=recorded_by, stamped=True)
-    return to_news(articles, links, symbols=run.symbols, names=run.names, market_news=run.market_news)
+    news, counts = to_news(articles, links, symbols=run.symbols, names=run.names, market_news=run.market_news)
+    return news[news["time"] <= t].reset_index(drop=True), counts  # a link named late is known after its article
 
 
 def price_layout(run: RunFile) -> PriceLayout:
