@@ -190,7 +190,8 @@ def check_known(lake: Lake, log: Log, t: int, recorded_by: int) -> None:
     articles = as_of(lake, "articles", at(t), **options)
     shown = zip(articles["article_id"], articles["time"], articles["recorded"], strict=True)
     ids = {v.key: v for v in log.newest("articles", recorded_by).values() if v.hour <= t}
-    assert list(shown) == [(key[0], at(v.hour), at(v.recorded)) for key, v in sorted(ids.items(), key=lambda item: (item[1].hour, item[0]))]
+    in_order = sorted(ids.items(), key=lambda item: (item[1].hour, item[0]))
+    assert list(shown) == [(key[0], at(v.hour), at(v.recorded)) for key, v in in_order]
     links = read_links(lake, list("abc"), recorded_by=at(recorded_by))
     said = {v.key: v.values[0] for v in log.newest("links", recorded_by).values() if v.key[0] != "d"}
     assert links.to_numpy().tolist() == [[*key, value] for key, value in sorted(said.items())]

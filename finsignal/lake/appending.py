@@ -14,16 +14,14 @@ import pyarrow as pa
 from finsignal.clock import to_instant
 from finsignal.errors import SourceError, TableError
 from finsignal.lake.contracts import Kept, to_kept
+from finsignal.lake.ordering import newest, order_by, take
 from finsignal.lake.reading import (
+    INSTANT_BEFORE,
     Wanted,
-    newest,
-    order_by,
-    order_once,
     period_key,
     read_folders,
     read_paths,
     read_rows,
-    take,
     to_root,
 )
 from finsignal.lake.store import (
@@ -43,7 +41,6 @@ from finsignal.tables import INSTANT, PRICES, to_integers
 CLOCK = ".clock"  # beside the tables: the latest instant of recording that was given, in microseconds
 MERGE_ABOVE = 32  # parts of a folder
 _ROWS_A_GROUP = 16_384  # so that a few symbols of many are read without the rest
-_INSTANT_BEFORE = pd.Timedelta(1, unit="us")
 
 
 def append(
@@ -104,14 +101,14 @@ def seal(lake: Lake, now: pd.Timestamp) -> pd.Timestamp:
     """
     at = to_instant(now, where="lake: now", tz=None)
     with locked(lake):
-        sealed = max(at, _newest(lake)) + _INSTANT_BEFORE
+        sealed = max(at, _newest(lake)) + INSTANT_BEFORE
         _keep_newest(lake, sealed)
     return sealed
 
 
 def _stamp(lake: Lake, at: pd.Timestamp) -> pd.Timestamp:
     newest = _newest(lake)
-    stamp = at if at >= newest else newest + _INSTANT_BEFORE
+    stamp = at if at >= newest else newest + INSTANT_BEFORE
     if stamp > newest:
         _keep_newest(lake, stamp)  # before the rows: a writer killed in between leaves it too late, never too early
     return stamp
@@ -176,10 +173,9 @@ def read_known(place: Path, kept: Kept, rows: pd.DataFrame, at: pd.Timestamp, *,
     else:
         near = {}
         if kept.dated == "time":
-            near = {"since": rows["time"].min() - _INSTANT_BEFORE, "until": rows["time"].max()}
+            near = {"since": rows["time"].min() - INSTANT_BEFORE, "until": rows["time"].max()}
         found = read_folders([place], kept, Wanted(recorded_by=recorded_by, among=among, **near), columns=columns)
-    positions, _ = newest(found, contract.key)
-    return take(found, positions).to_pandas()
+    return take(found, newest(found, contract.key)).to_pandas()
 
 
 def _is_known(
@@ -257,7 +253,7 @@ def merge(folder: Path, kept: Kept) -> None:
     if len(run) < 2:
         return
     rows = read_paths([part.path for part in run], kept, Wanted())
-    order = order_once(rows, kept.contract.order) if kept.first_wins else order_by(rows, kept.contract.key)[0]
+    order = order_by(rows, kept.contract.order)
     write_new(folder / to_name(run[0].first, run[-1].last), to_parquet(take(rows, order)))
     for part in run:
         part.path.unlink(missing_ok=True)

@@ -11,7 +11,8 @@ import pandas as pd
 from finsignal.clock import make_bars, to_instant
 from finsignal.errors import ConfigError
 from finsignal.lake.contracts import KEPT
-from finsignal.lake.reading import Wanted, newest, read_rows, take, to_root
+from finsignal.lake.ordering import newest, take
+from finsignal.lake.reading import Wanted, read_rows, to_root
 from finsignal.lake.store import Lake, list_values, to_folder
 from finsignal.tables import to_integers
 
@@ -55,7 +56,7 @@ def _read(lake: Lake, table: str, columns: tuple[str, ...] | list[str], at: pd.T
     names = list(dict.fromkeys([*kept.contract.key, *columns, "recorded"]))
     root = to_root(lake, table, kept, market=market, bar=bar)
     rows = read_rows(root, kept, Wanted(recorded_by=at), bar=bar, columns=names)
-    return take(rows, newest(rows, kept.contract.key)[0]).to_pandas()
+    return take(rows, newest(rows, kept.contract.key)).to_pandas()
 
 
 def _spans(lake: Lake, table: str, at: pd.Timestamp) -> list[dict[str, Any]]:

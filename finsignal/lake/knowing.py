@@ -13,8 +13,9 @@ from finsignal.clock import to_instant
 from finsignal.errors import ConfigError
 from finsignal.lake.adjusting import to_basis
 from finsignal.lake.contracts import Kept, to_kept
-from finsignal.lake.reading import Wanted, newest, read_folders, read_rows, take, to_codes, to_frame, to_root
-from finsignal.lake.store import Lake, list_values, to_folder
+from finsignal.lake.ordering import newest, order_once, take, to_codes, to_frame
+from finsignal.lake.reading import INSTANT_BEFORE, Wanted, read_rows, to_root
+from finsignal.lake.store import Lake
 from finsignal.tables import INSTANT
 
 
@@ -52,20 +53,20 @@ def as_of(
     if table == "fetches":
         by = min(by, until)
     among = None if symbols is None else ("symbol", list(symbols))
-    rows = read_rows(root, kept, Wanted(after, until, by, among), bar=bar)
+    rows = read_rows(root, kept, Wanted(after, until, by, among), bar=bar, lean=True)
     if table == "fetches" and after is not None:
         rows = rows.filter(pc.field("recorded") > pa.scalar(after))
     if kept.first_wins:
-        return to_frame(take(rows, pc.sort_indices(rows[kept.contract.key[0]]).to_numpy()), kept)
-    positions, codes = newest(rows, kept.contract.key)
-    fetched = to_codes(rows["recorded"])
-    idle = [name for name in kept.contract.optional if rows[name].null_count == len(rows)]
-    idle += [name for name in ("recorded",) if name not in kept.contract.columns]
-    frame = to_frame(take(rows.drop_columns(idle), positions), kept)
+        return to_frame(rows, order_once(rows, *kept.contract.order), kept)
+    key = kept.contract.key
+    positions = newest(rows, key)
+    frame = to_frame(rows, positions, kept)
     if table == "prices" and len(frame):
         # After the prices: whoever writes appends a split before the prices that it concerns.
         splits = read_splits_by(lake, market=market, recorded_by=by, symbols=symbols)
-        frame = to_basis(frame, codes, fetched[positions], splits, until)
+        if len(splits):
+            places, times, fetched = (to_codes(rows[c])[positions] for c in (*key, "recorded"))
+            frame = to_basis(frame, (places, times), fetched, splits, until)
     return frame
 
 
@@ -78,7 +79,7 @@ def read_splits_by(
     found = read_rows(
         to_root(lake, "actions", kept, market=market, bar=""), kept, Wanted(None, None, recorded_by, among)
     )
-    actions = to_frame(take(found, newest(found, kept.contract.key)[0]), kept)
+    actions = to_frame(found, newest(found, kept.contract.key), kept)
     return actions[actions["kind"] == "split"]
 
 
@@ -100,10 +101,9 @@ def read_links(
         return _look_up(lake, "links", wanted)
     kept = to_kept("links")
     rows = read_rows(to_root(lake, "links", kept, market="", bar=""), kept, wanted)
-    positions, _ = newest(rows, kept.contract.key)
-    latest = take(rows, positions)
-    links = to_frame(latest, kept)
-    links["recorded"] = latest["recorded"].to_pandas().astype(INSTANT).array
+    positions = newest(rows, kept.contract.key)
+    links = to_frame(rows, positions, kept)
+    links["recorded"] = take(rows, positions)["recorded"].to_pandas().astype(INSTANT).array
     if len(positions) < len(rows):
         key = list(kept.contract.key)
         first = rows.select([*key, "recorded"]).to_pandas().groupby(key)["recorded"].min()
@@ -123,23 +123,24 @@ def read_articles(lake: Lake, ids: Sequence[str], *, recorded_by: pd.Timestamp) 
     by = to_instant(recorded_by, where="lake: recorded_by", tz=None)
     root = to_root(lake, "articles", kept, market="", bar="")
     asked = pa.array(list(ids), pa.large_string())
+    known = read_rows(root, kept, Wanted(recorded_by=by), columns=["article_id", "time", "recorded"])
+    edit = pc.match_substring(known["article_id"], "#")
+    whole = pc.replace_substring_regex(known["article_id"].filter(edit), pattern="#[^#]*$", replacement="")
+    edited = known.filter(edit).filter(pc.is_in(whole, asked))
+    meant = pa.concat_tables([known.filter(pc.is_in(known["article_id"], asked)), edited]).to_pandas()
     found = [kept.schema.empty_table()]
-    for month in list_values(root, "month"):
-        folder = root / to_folder("month", month)
-        known = read_folders([folder], kept, Wanted(recorded_by=by), columns=["article_id", "recorded"])["article_id"]
-        edits = known.filter(pc.match_substring(known, "#"))
-        edited = pc.replace_substring_regex(edits, pattern="#[^#]*$", replacement="")
-        meant = [*known.filter(pc.is_in(known, asked)).to_pylist(), *edits.filter(pc.is_in(edited, asked)).to_pylist()]
-        if meant:  # only now the texts, of the months that have any
-            found.append(read_folders([folder], kept, Wanted(recorded_by=by, among=("article_id", meant))))
+    for _, those in meant.groupby(meant["time"].dt.strftime("%Y-%m")):  # only now the texts, where there are any
+        among = ("article_id", those["article_id"].tolist())
+        since, until = those["time"].min() - INSTANT_BEFORE, those["time"].max()
+        found.append(read_rows(root, kept, Wanted(since, until, by, among)))
     rows = pa.concat_tables(found)
-    return to_frame(take(rows, pc.sort_indices(rows["article_id"]).to_numpy()), kept)
+    return to_frame(rows, order_once(rows, *kept.contract.order), kept)
 
 
 def _look_up(lake: Lake, table: str, wanted: Wanted) -> pd.DataFrame:
     kept: Kept = to_kept(table)
-    rows = read_rows(to_root(lake, table, kept, market="", bar=""), kept, wanted)
-    return to_frame(take(rows, newest(rows, kept.contract.key)[0]), kept)
+    rows = read_rows(to_root(lake, table, kept, market="", bar=""), kept, wanted, lean=True)
+    return to_frame(rows, newest(rows, kept.contract.key), kept)
 
 
 def to_digest(text: str) -> str:
