@@ -79,6 +79,10 @@ def test_the_unattended_half_is_told_as_it_was_printed() -> None:
     kills, reported, lost, half_read = (int(line.split()[-1]) for line in lines[-6:-2])
     assert (kills, lost, half_read) == (200, 0, 0)
     assert f"| {reported}, 0 |" in README
+    read = re.findall(r"(\S+)$", (RESULTS / "lake_read.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    ratios = [float(word) for word in read if re.fullmatch(r"\d\.\d\d", word)]
+    assert len(ratios) == 4
+    assert f"| {min(ratios)} to {max(ratios)} times |" in README
     speed = (RESULTS / "pass_speed.txt").read_text(encoding="utf-8")
     seconds, memory = re.search(r"finsignal run\s+(\S+) s median, .* (\S+) MB at most", speed).groups()  # type: ignore[union-attr]
     assert f"| {seconds} s, {memory} MB |" in README
