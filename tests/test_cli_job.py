@@ -386,9 +386,12 @@ def test_an_output_file_is_replaced_as_a_whole(
     assert "2026-03-05T10:00:00+00:00" in first
     world.now += pd.Timedelta(hours=1)
     with monkeypatch.context() as patch:
+        real = Path.write_text
 
-        def full(*_: Any, **__: Any) -> None:
-            raise OSError(28, "No space left on device")
+        def full(path: Path, *text: Any, **options: Any) -> int:
+            if path.name.startswith(".out"):
+                raise OSError(28, "No space left on device")
+            return real(path, *text, **options)
 
         patch.setattr(Path, "write_text", full)
         code, _, err = run_cli("run", path, "--out", out)
@@ -414,9 +417,12 @@ def test_now_is_the_instant_of_the_pass(run_cli: Cli, world: World) -> None:
     assert (code, out) == (0, "")
     assert "nothing to decide" in err
     assert "the next decision is at 2026-03-05 09:59:00" in err
-    code, out, _ = run_cli("run", path, "--now", "2026-03-05T09:59:30Z", "--json")
+    code, out, _ = run_cli("run", path, "--now", "2026-03-05T09:59:05Z", "--json")
     assert json.loads(out.splitlines()[0])["bar"] == "2026-03-05T10:00:00+00:00"
     assert is_one_sentence(run_cli("run", path, "--now", "2026-03-05 09:59")[2], "--now", "zone")
+    code, _, err = run_cli("run", path, "--now", "2026-03-05T09:59:11Z")  # it is 09:59:10
+    assert code == 4
+    assert is_one_sentence(err, "lies ahead")
 
 
 def test_without_fetch_nothing_is_asked_for(run_cli: Cli, world: World) -> None:
