@@ -63,6 +63,23 @@ def test_writers_at_once_store_every_row_exactly_once(tmp_path: Path, writers: i
     assert pq.read_table(paths, partitioning=None).num_rows == 6 * (writers + 1)
 
 
+def test_a_lake_that_another_process_makes_in_the_same_moment_is_opened_and_not_taken_for_other_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, looked, list_names = tmp_path / "lake", [], os.listdir
+    folder.mkdir()
+
+    def make_first(path: Path) -> list[str]:
+        if not looked:
+            looked.append(path)
+            write_days(open_lake(folder, create=True), 1)
+        return list_names(path)
+
+    monkeypatch.setattr(store.os, "listdir", make_first)
+    assert open_lake(folder, create=True) == Lake(folder)
+    assert looked == [folder]
+
+
 def test_a_reader_beside_a_writer_that_merges_sees_every_row_written_before_it(lake: Lake) -> None:
     command = [sys.executable, str(HERE / "lake_writer.py"), str(lake.folder), "W", "15"]
     writer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

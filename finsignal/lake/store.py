@@ -50,7 +50,9 @@ def open_lake(folder: Path, *, create: bool = False) -> Lake:
     mark = folder / MARK
     try:
         if create and not mark.exists():
-            if folder.exists() and any(name != ".lock" and not _is_left_over(name) for name in os.listdir(folder)):
+            names = os.listdir(folder) if folder.exists() else []
+            # Listed after the look for the mark: another process may have made the lake in between.
+            if MARK not in names and any(name != ".lock" and not _is_left_over(name) for name in names):
                 raise SourceError(f"{folder}: holds other files and is no lake (no {MARK}). Choose another folder.")
             make_folders(folder)
             with suppress(FileExistsError):  # another process made it at the same moment
