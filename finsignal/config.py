@@ -18,10 +18,10 @@ from typing import Any
 
 import pandas as pd
 
-from finsignal.backtest import Costs
+from finsignal.backtest import Costs, OrderRules
 from finsignal.clock import check_zone, default_latency, make_bars, to_bar
 from finsignal.errors import USER_ERRORS, ConfigError, did_you_mean
-from finsignal.signals import Limits, NewsRules, Strategy, WeightRules
+from finsignal.signals import ExitRules, Limits, NewsRules, Strategy, WeightRules
 from finsignal.sources.files import NewsLayout, PriceLayout, SentimentLayout
 from finsignal.sources.service import redact
 from finsignal.tables import INSTANT, PARAMETERS
@@ -121,6 +121,9 @@ class RunFile:
     parameters: Mapping[str, float] = field(default_factory=dict)  # keyword arguments of the strategy
     search: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # values to choose from on validation
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # names and aliases of each symbol
+    exits: ExitRules = field(default_factory=ExitRules)  # beside the holding period and an opposite signal
+    orders: OrderRules = field(default_factory=OrderRules)  # lots, smallest orders, share of the volume
+    index: str = ""  # the symbol that stands for the market in betas and alphas; '' is none
     limits: Limits = field(default_factory=Limits)  # beyond which a symbol is held; the job needs both stated
     fetch: FetchRules = field(default_factory=FetchRules)
     job: JobRules = field(default_factory=JobRules)

@@ -2,13 +2,15 @@
 
 from finsignal.signals.decisions import Decided, Strategy, decide, make_features, make_signals, to_signal
 from finsignal.signals.limits import to_limited
-from finsignal.signals.rules import NO_LIMITS, TOLD, Limits, NewsRules, WeightRules, lookback
+from finsignal.signals.rules import NO_EXITS, NO_LIMITS, TOLD, ExitRules, Limits, NewsRules, WeightRules, lookback
 from finsignal.signals.weights import bars_of_rows, known_closes, make_flat_state, to_weights
 
 __all__ = [
+    "NO_EXITS",
     "NO_LIMITS",
     "TOLD",
     "Decided",
+    "ExitRules",
     "Limits",
     "NewsRules",
     "Strategy",

@@ -22,30 +22,88 @@ class NewsRules:
     price_max_age: int = 10  # bars after which the last price row is too old to speak
 
 
+SIZINGS = ("equal", "confidence", "inverse_volatility", "target_volatility")
+REBALANCES = ("bar", "session", "week", "month")
+
+
 @dataclass(frozen=True)
 class WeightRules:
     """How signals become target weights. All weights are fractions of equity."""
 
-    slots: int  # positions at once, each of gross / slots at most
+    slots: int  # positions at once, each of gross / slots before its sizing
     gross: float  # limit of the sum of absolute weights
     holding: int  # bars from the fill after which a position is left
     short: bool = False  # whether SELL goes short; else it leaves
     max_weight: float = 1.0  # limit of one position
+    max_net: float = 1.0  # limit of the absolute sum of weights
+    max_turnover: float | None = None  # limit of the sum of absolute changes by which one bar enters; None is none
+    sizing: str = "equal"  # one of SIZINGS
+    target_volatility: float = 0.0  # per bar, a fraction: the volatility at which a position has its equal weight
+    rank: int = 0  # by rank: so many of the highest scores long, of the lowest short; 0 is each signal for itself
+    quantile: float = 0.0  # by rank: that fraction of the ranked symbols a side, in place of a number
+    rebalance: str = "bar"  # by rank: at the first bar of each, one of REBALANCES
+    neutral: bool = False  # by rank: both sides of the same weight, or none
+    band: float = 0.0  # by rank: a position kept is resized where its weight changes by more than this
 
     def __post_init__(self) -> None:
+        by_rank = self.rank > 0 or self.quantile > 0
+        most = 2 if self.short else 1
         for name, ok in {
             "slots (1 or more)": self.slots >= 1,
-            "gross (above 0, at most 1: nothing here borrows)": 0 < self.gross <= 1,
+            f"gross (above 0, at most {most}: {'1 long and 1 short' if self.short else 'nothing here borrows'})": (
+                0 < self.gross <= most
+            ),
             "holding (1 bar or more)": self.holding >= 1,
             "max_weight (above 0, at most 1)": 0 < self.max_weight <= 1,
+            "max_net (0 to 1)": 0 <= self.max_net <= 1,
+            "max_turnover (above 0)": self.max_turnover is None or self.max_turnover > 0,
+            f"sizing (one of {', '.join(SIZINGS)})": self.sizing in SIZINGS,
+            "target_volatility (above 0 with sizing = 'target_volatility', else not stated)": (
+                (self.target_volatility > 0) == (self.sizing == "target_volatility")
+            ),
+            "rank (0 or more)": self.rank >= 0,
+            "quantile (0 to 0.5, without rank)": 0 <= self.quantile <= 0.5 and not (self.rank and self.quantile),
+            f"rebalance (one of {', '.join(REBALANCES)}; 'bar' without rank or quantile)": (
+                self.rebalance in REBALANCES and (by_rank or self.rebalance == "bar")
+            ),
+            "neutral (only by rank, with short)": not self.neutral or (by_rank and self.short),
+            "band (0 or more, only by rank)": self.band >= 0 and (by_rank or self.band == 0),
         }.items():
             if not ok:
                 raise ConfigError(f"weights: expected {name}, got {getattr(self, name.split(' ')[0])}.")
 
     @property
     def unit(self) -> float:
-        """The absolute weight of a new position before the gross limit."""
+        """The absolute weight of a new position before its sizing and the gross limit."""
         return min(self.max_weight, self.gross / self.slots)
+
+
+@dataclass(frozen=True)
+class ExitRules:
+    """When a position is left beside its holding period and an opposite signal. Off unless stated.
+
+    Losses and profits are fractions of the price at the fill. They are judged at each decision on the closes known
+    then, and left at the next open, by backtest and job alike. `resting` is another model, of the backtest alone: such
+    an order lies in the market and fills inside a bar.
+    """
+
+    stop_loss: float = 0.0  # left at a loss of this; 0 is none
+    take_profit: float = 0.0  # left at a profit of this; 0 is none
+    trailing_stop: float = 0.0  # left when this far from the best price since the fill; 0 is none
+    session_close: bool = False  # left at the close of the session in which it was entered
+    resting: bool = False  # stops and take profit rest in the market
+
+    def __post_init__(self) -> None:
+        for name in ("stop_loss", "trailing_stop"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"exits: {name} is {getattr(self, name)}; expected a fraction from 0 to below 1.")
+        if not 0 <= self.take_profit < float("inf"):
+            raise ConfigError(f"exits: take_profit is {self.take_profit}; expected a fraction, 0 or more.")
+        if self.resting and not (self.stop_loss or self.take_profit or self.trailing_stop):
+            raise ConfigError("exits: resting needs a stop_loss, take_profit or trailing_stop to rest.")
+
+
+NO_EXITS = ExitRules()
 
 
 @dataclass(frozen=True)

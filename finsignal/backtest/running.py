@@ -1,42 +1,21 @@
-"""Target weights and prices to a BacktestResult. The only module that knows vectorbt."""
+"""Target weights and prices to a BacktestResult."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from finsignal.backtest.costs import Costs
 from finsignal.errors import ConfigError, TableError, did_you_mean, require
 from finsignal.signals import bars_of_rows, known_closes
 from finsignal.tables import BARS, FUNDING, INSTANT, PRICES, WEIGHTS, BacktestResult, to_integers
 
 FUNDING_PERIOD = 8 * 3_600_000_000  # microseconds: perpetuals settle at 00:00, 08:00 and 16:00 UTC
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What trading costs. Nothing here has a hidden default: each figure decides the result."""
-
-    fee: float  # fraction of the traded value, each side
-    slippage: float  # fraction of the price by which a fill is worse than the open
-    delisting_return: float  # return at which a name that never trades again is closed, from its last close
-    delisted_after: int  # bars without a price at the end of the run after which a name counts as gone
-    funding_rate: float = 0.0  # ASSUMED: fraction of the position that a long pays a short every 8 hours
-
-    def __post_init__(self) -> None:
-        for name in ("fee", "slippage"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"costs: {name} is {getattr(self, name)}; expected a fraction from 0 to below 1.")
-        if not -1 <= self.delisting_return <= 0:
-            raise ConfigError(f"costs: delisting_return is {self.delisting_return}; expected -1 to 0.")
-        if self.delisted_after < 1:
-            raise ConfigError(f"costs: delisted_after is {self.delisted_after}; expected 1 bar or more.")
-        if not abs(self.funding_rate) < 0.1:
-            raise ConfigError(f"costs: funding_rate is {self.funding_rate} every 8 hours; expected a small fraction.")
 
 
 def run_backtest(
