@@ -13,14 +13,24 @@ import numpy as np
 import pandas as pd
 
 from finsignal import evidence
-from finsignal.backtest import hold_weights, run_backtest
+from finsignal.backtest import hold_weights
 from finsignal.clock import to_instant
 from finsignal.config import ALWAYS, RunFile, to_parameters
 from finsignal.errors import ConfigError
 from finsignal.features import texts_behind
 from finsignal.sentiment.score import Model
-from finsignal.signals import Decided, Strategy, make_features, make_flat_state, make_signals, to_limited, to_weights
+from finsignal.signals import (
+    NO_EXITS,
+    Decided,
+    Strategy,
+    make_features,
+    make_flat_state,
+    make_signals,
+    to_limited,
+    to_weights,
+)
 from finsignal.splits import Split, make_split
+from finsignal.study.accounts import run_account
 from finsignal.study.deciding import decide_run
 from finsignal.study.inputs import UNKNOWN_SCORES, Inputs, check_seen, text_rules
 from finsignal.study.manifest import RUN_FOLDER_MARK, Request, make_manifest, write_manifest
@@ -97,14 +107,8 @@ def run_study(
         stated = replace(run, parameters={}, search={})
         compared["price features alone"] = _one(stated, inputs, SENTIMENT.empty(), baseline, split)
     results = {name: account.result for name, account in compared.items()}
-    results["buy and hold"] = run_backtest(
-        inputs.prices,
-        hold_weights(tested, list(run.symbols), gross=run.weights.gross),
-        bars=inputs.bars,
-        costs=run.costs,
-        cash=run.cash,
-        funding=inputs.funding,
-    )
+    hold = hold_weights(tested, list(run.symbols), gross=min(run.weights.gross, 1.0))
+    results["buy and hold"] = run_account(replace(run, exits=NO_EXITS), inputs, hold)
     figures = {name: evidence.measure(r, inputs.bars, market=run.market) for name, r in results.items()}
     summary = make_summary(
         run,
@@ -153,15 +157,7 @@ def _one(run: RunFile, inputs: Inputs, sentiment: pd.DataFrame, strategy: Strate
     since = split.test_start if split is not None else None
     state = make_flat_state(run.symbols)
     decided = decide_run(run, inputs, sentiment, state, strategy=strategy, parameters=parameters, since=since)
-    result = run_backtest(
-        inputs.prices,
-        decided.weights,
-        bars=inputs.bars,
-        costs=run.costs,
-        cash=run.cash,
-        funding=inputs.funding,
-        settings=run.to_settings(),
-    )
+    result = run_account(run, inputs, decided.weights, settings=run.to_settings())
     return _Account(result, decided, parameters, tried, chosen)
 
 
@@ -192,7 +188,7 @@ def choose(
         signals = make_signals(features, strategy=strategy, parameters=parameters)
         signals = to_limited(signals, inputs.prices, inputs.news, bars=bars, limits=run.limits)
         weights, _ = to_weights(signals, inputs.prices, make_flat_state(run.symbols), bars=bars, rules=run.weights)
-        result = run_backtest(inputs.prices, weights, bars=bars, costs=run.costs, cash=run.cash, funding=inputs.funding)
+        result = run_account(run, replace(inputs, bars=bars), weights)
         sharpe = evidence.measure(result, bars, market=run.market)["sharpe"]
         ratio = -np.inf if sharpe is None else sharpe
         if best is None or ratio > best[0]:
