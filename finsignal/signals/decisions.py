@@ -20,7 +20,7 @@ from finsignal.features import (
     make_price_features,
 )
 from finsignal.signals.limits import to_limited
-from finsignal.signals.rules import NO_LIMITS, Limits, NewsRules, WeightRules
+from finsignal.signals.rules import NO_EXITS, NO_LIMITS, ExitRules, Limits, NewsRules, WeightRules
 from finsignal.signals.weights import to_weights
 from finsignal.tables import FEATURES, PARAMETERS, SIGNALS, to_integers
 
@@ -51,6 +51,7 @@ def decide(
     weight_rules: WeightRules,
     since: pd.Timestamp | None = None,
     limits: Limits = NO_LIMITS,
+    exits: ExitRules = NO_EXITS,
     funding: pd.DataFrame | None = None,
     open_interest: pd.DataFrame | None = None,
 ) -> Decided:
@@ -73,7 +74,7 @@ def decide(
         features = features[features["open_time"] >= since].reset_index(drop=True)
     signals = make_signals(features, strategy=strategy, parameters=parameters)
     signals = to_limited(signals, prices, news, bars=bars, limits=limits)
-    weights, state = to_weights(signals, prices, state, bars=bars, rules=weight_rules)
+    weights, state = to_weights(signals, prices, state, bars=bars, rules=weight_rules, exits=exits, features=features)
     return Decided(signals=signals, weights=weights, state=state, features=features)
 
 

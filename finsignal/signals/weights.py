@@ -10,7 +10,7 @@ import pandas as pd
 from finsignal.clock import bar_of
 from finsignal.errors import TableError
 from finsignal.features.grid import rows_of
-from finsignal.signals.rules import WeightRules
+from finsignal.signals.rules import NO_EXITS, ExitRules, WeightRules
 from finsignal.tables import INSTANT, SIGNALS, STATE, WEIGHTS, to_integers
 
 NEVER, BEFORE = -2, -1  # in place of a bar's position: there was none; it lies before the grid given
@@ -33,7 +33,14 @@ def make_flat_state(symbols: Sequence[str]) -> pd.DataFrame:
 
 
 def to_weights(
-    signals: pd.DataFrame, prices: pd.DataFrame, state: pd.DataFrame, *, bars: pd.DataFrame, rules: WeightRules
+    signals: pd.DataFrame,
+    prices: pd.DataFrame,
+    state: pd.DataFrame,
+    *,
+    bars: pd.DataFrame,
+    rules: WeightRules,
+    exits: ExitRules = NO_EXITS,
+    features: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Target weights for every row of signals, and the state after the last bar.
 

@@ -55,6 +55,7 @@ def decide_run(
         news_rules=run.features,
         weight_rules=run.weights,
         limits=run.limits,
+        exits=run.exits,
         since=since,
         funding=known.funding,
         open_interest=known.open_interest,

@@ -187,7 +187,15 @@ def choose(
         parameters = to_parameters({**run.parameters, **trial}, known=ALWAYS)
         signals = make_signals(features, strategy=strategy, parameters=parameters)
         signals = to_limited(signals, inputs.prices, inputs.news, bars=bars, limits=run.limits)
-        weights, _ = to_weights(signals, inputs.prices, make_flat_state(run.symbols), bars=bars, rules=run.weights)
+        weights, _ = to_weights(
+            signals,
+            inputs.prices,
+            make_flat_state(run.symbols),
+            bars=bars,
+            rules=run.weights,
+            exits=run.exits,
+            features=features,
+        )
         result = run_account(run, replace(inputs, bars=bars), weights)
         sharpe = evidence.measure(result, bars, market=run.market)["sharpe"]
         ratio = -np.inf if sharpe is None else sharpe
