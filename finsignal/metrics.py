@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 
+from finsignal.errors import TableError
 from finsignal.tables import LABELS
 
 # --- labels -> number ----------------------------------------------------------------------------------------------
@@ -174,6 +176,62 @@ def exposure(weights: np.ndarray | pd.DataFrame) -> float:
     """Mean over the bars of the sum of absolute weights (bars, symbols): a fraction of equity. NaN without bars."""
     w = _floats(weights)
     return float(np.abs(w).sum(axis=1).mean()) if len(w) else float("nan")
+
+
+@dataclass(frozen=True)
+class AlphaBeta:
+    """The line of least squares through an account's daily returns against a market's.
+
+    alpha: its intercept as a fraction a year (daily times the days of a year, not compounded), what was earned beside
+    the market; beta: its slope, the account's move for a move of the market by 1. Their standard errors hold where days
+    follow one another up to `lags` days and differ in spread. days: of both series. NaN means not defined.
+    """
+
+    alpha: float
+    alpha_error: float
+    beta: float
+    beta_error: float
+    days: int
+    lags: int
+
+
+def alpha_beta(
+    returns: np.ndarray | pd.Series, market_returns: np.ndarray | pd.Series, *, days_per_year: int
+) -> AlphaBeta:
+    """Alpha a year and beta of daily returns against the market's of the same days, with standard errors.
+
+    Errors by Newey & West 1987, doi:10.2307/1913610, with Bartlett weights 1 - j / (lags + 1), times n / (n - 2) for
+    the two fitted values; lags = floor(4 * (n / 100) ** (2 / 9)), the rule of thumb for these weights after Newey &
+    West 1994, doi:10.2307/2297912. All four numbers are NaN below 3 days, where the market's days are all equal (no
+    slope can be fitted), and where any return is NaN or infinite.
+
+    Raises TableError where the two differ in length.
+    """
+    r, m = _floats(returns), _floats(market_returns)
+    if r.shape != m.shape:
+        raise TableError(
+            f"alpha: {len(r)} days of returns and {len(m)} of the market; expected one of each for the same days."
+        )
+    size = len(r)
+    lags = min(int(4 * (size / 100) ** (2 / 9)), max(size - 1, 0))
+    known = np.isfinite(r).all() and np.isfinite(m).all()
+    if size < 3 or not known or m.min() == m.max():
+        return AlphaBeta(*[float("nan")] * 4, days=size, lags=lags)
+    x = np.column_stack([np.ones(size), m - m.mean()])  # about its mean: the two columns are then at right angles
+    slope = float(x[:, 1] @ r / (x[:, 1] @ x[:, 1]))
+    intercept = float(r.mean() - slope * m.mean())
+    moments = x * (r - intercept - slope * m)[:, None]
+    spread = moments.T @ moments
+    for lag in range(1, lags + 1):
+        shifted = moments[lag:].T @ moments[:-lag]
+        spread += (1 - lag / (lags + 1)) * (shifted + shifted.T)
+    inverse = np.diag(1 / (x * x).sum(axis=0))
+    of_mean = np.array([1.0, -m.mean()])  # intercept = value at the mean - slope * mean
+    covariance = inverse @ spread @ inverse * size / (size - 2)
+    # Never below 0 with these weights, but for the last digit.
+    alpha_error = float(np.sqrt(max(of_mean @ covariance @ of_mean, 0.0)))
+    beta_error = float(np.sqrt(max(covariance[1, 1], 0.0)))
+    return AlphaBeta(intercept * days_per_year, alpha_error * days_per_year, slope, beta_error, size, lags)
 
 
 def _floats(values: np.ndarray | pd.Series | pd.DataFrame) -> np.ndarray:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from finsignal import metrics
+from finsignal.errors import TableError
 
 # A year of 4 days keeps the arithmetic short: its root is 2.
 YEAR = {"days_per_year": 4}
@@ -132,6 +133,82 @@ def test_ranges(returns: np.ndarray) -> None:
     assert -1 <= metrics.max_drawdown(returns) <= 0
     assert 0 <= metrics.win_rate(returns) <= 1
     assert np.prod(1 + returns) - 1 >= metrics.max_drawdown(returns) - 1e-12
+
+
+def test_alpha_and_beta_by_hand() -> None:
+    # Slope 4e-4 / 4e-4 = 1, intercept 0.01; what is left is 0.01, -0.01, 0.01, -0.01. floor(4 * 0.04 ** (2/9)) = 1 lag
+    # of weight 1/2. Alpha: (4e-4 - 3e-4) / 4 ** 2 * 4/2 = 1.25e-5, root 0.00353553, times 4. Beta: the moments left
+    # * market are -1, 1, 1, -1 e-4: (4e-8 - 1e-8) / 4e-4 ** 2 * 4/2 = 0.375, root 0.6123724.
+    market = np.array([-0.01, -0.01, 0.01, 0.01])
+    found = metrics.alpha_beta(np.array([0.01, -0.01, 0.03, 0.01]), market, **YEAR)
+    assert (found.days, found.lags) == (4, 1)
+    assert (found.alpha, found.beta) == (pytest.approx(0.04), pytest.approx(1.0))
+    assert found.alpha_error == pytest.approx(0.0141421, abs=1e-7)
+    assert found.beta_error == pytest.approx(0.6123724, abs=1e-7)
+
+
+@pytest.mark.parametrize(("size", "lags"), [(3, 1), (30, 3), (250, 4), (2500, 8)])
+def test_alpha_and_beta_equal_the_textbook_s_matrices(size: int, lags: int) -> None:
+    rng = np.random.default_rng(size)
+    market = rng.normal(3e-3, 0.01, size)
+    days = 0.002 + 0.7 * market + rng.normal(0, 0.01, size)
+    x = np.column_stack([np.ones(size), market])
+    inverse = np.linalg.inv(x.T @ x)
+    left = days - x @ (inverse @ x.T @ days)
+    middle = np.zeros((2, 2))
+    for a in range(size):
+        for b in range(max(0, a - lags), min(size, a + lags + 1)):
+            middle += (1 - abs(a - b) / (lags + 1)) * left[a] * left[b] * np.outer(x[a], x[b])
+    errors = np.sqrt(np.diag(inverse @ middle @ inverse) * size / (size - 2))
+    found = metrics.alpha_beta(pd.Series(days), pd.Series(market), days_per_year=252)
+    intercept, slope = np.linalg.lstsq(x, days, rcond=None)[0]
+    assert (found.alpha, found.beta) == (pytest.approx(intercept * 252), pytest.approx(slope))
+    assert (found.alpha_error, found.beta_error) == (pytest.approx(errors[0] * 252), pytest.approx(errors[1]))
+    assert found.lags == lags
+
+
+def test_the_error_of_alpha_is_its_spread_over_many_samples_though_days_follow_one_another() -> None:
+    # What is left beside the market goes on by 0.4 a day; with independent days the error would be 1.5 times too small.
+    rng = np.random.default_rng(1)
+    market = rng.normal(0, 0.01, (1500, 500))
+    left = rng.normal(0, 0.01, (1500, 500))
+    for day in range(1, 500):
+        left[:, day] += 0.4 * left[:, day - 1]
+    found = [metrics.alpha_beta(a + 0.5 * m, m, days_per_year=252) for a, m in zip(left, market, strict=True)]
+    assert np.mean([f.alpha_error for f in found]) == pytest.approx(np.std([f.alpha for f in found]), rel=0.1)
+    assert np.mean([f.beta_error for f in found]) == pytest.approx(np.std([f.beta for f in found]), rel=0.1)
+
+
+def test_the_market_itself_has_no_alpha_and_an_idle_account_neither() -> None:
+    market = np.array([0.01, -0.02, 0.03, 0.005])
+    twice = metrics.alpha_beta(2 * market, market, **YEAR)
+    assert (twice.alpha, twice.alpha_error, twice.beta_error) == (pytest.approx(0), pytest.approx(0), pytest.approx(0))
+    assert twice.beta == pytest.approx(2)
+    idle = metrics.alpha_beta(np.zeros(4), market, **YEAR)
+    assert (idle.alpha, idle.alpha_error, idle.beta, idle.beta_error) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("days", "market"),
+    [
+        ([0.01, -0.01, 0.02], [0.0, 0.0, 0.0]),  # a market that stands still has no slope
+        ([0.01, -0.01, 0.02], [0.1, 0.1, 0.1]),  # the computed deviation of these is 1e-17, not 0
+        ([0.01, -0.01], [0.0, 0.01]),  # a line goes through any two days
+        ([], []),
+        ([0.01, NAN, 0.02], [0.0, 0.01, 0.02]),
+        ([0.01, 0.01, 0.02], [0.0, NAN, 0.02]),
+        ([0.01, 0.01, 0.02], [0.0, math.inf, 0.02]),
+    ],
+)
+def test_alpha_and_beta_that_are_not_defined(days: list[float], market: list[float]) -> None:
+    found = metrics.alpha_beta(np.array(days), np.array(market), **YEAR)
+    assert all(math.isnan(x) for x in (found.alpha, found.alpha_error, found.beta, found.beta_error))
+    assert found.days == len(days)
+
+
+def test_alpha_refuses_a_market_of_other_days() -> None:
+    with pytest.raises(TableError, match="3 days of returns and 4 of the market"):
+        metrics.alpha_beta(FLAT, ONE_GOOD, **YEAR)
 
 
 def test_label_numbers_equal_those_of_scikit_learn() -> None:
