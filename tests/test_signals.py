@@ -491,7 +491,7 @@ def test_a_reason_needs_its_lookback_and_no_bar_more(limits):
     news = pd.DataFrame({"symbol": ["A"], "time": [START + 10 * HOUR]}).astype({"symbol": "str", "time": INSTANT})
     signals = make_signal_table(bars, {"A": "B" * 45})
     full = to_limited(signals, prices, news, bars=bars, limits=limits)
-    need = lookback(NewsRules(half_life=1, max_age=0, price_max_age=0), WeightRules(1, 1.0, 1), limits)
+    need = lookback(NewsRules(half_life=1, max_age=0, price_max_age=0), WeightRules(1, 1.0, 1), limits, bar="1d")
 
     def differing(need):
         out = []
@@ -725,7 +725,7 @@ def test_a_bar_decided_alone_needs_its_lookback_and_nothing_older(seed, limits, 
             gone = (world[name]["symbol"] == "A") & times.between(quiet, quiet + rows * HOUR)
             world[name] = world[name][~gone].reset_index(drop=True)
     whole = go(world, limits=limits)
-    need = lookback(NEWS_RULES, RULES, limits)
+    need = lookback(NEWS_RULES, RULES, limits, bar="1h")
     for k in sorted(rng.choice(np.arange(need, 90), 5, replace=False)):
         start = k - need
         recent = cut(world, world["bars"]["time"][k])

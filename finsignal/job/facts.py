@@ -41,7 +41,7 @@ class Facts:
 
 def reach_of(run: RunFile) -> int:
     """Bars before the one decided that its decision may depend on, the fills of held positions apart."""
-    return lookback(run.features, run.weights, run.limits)
+    return lookback(run.features, run.weights, run.limits, bar=run.bar)
 
 
 def oldest_fill(state: pd.DataFrame) -> pd.Timestamp | None:

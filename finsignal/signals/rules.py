@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from finsignal.clock import DAY, to_bar
 from finsignal.errors import ConfigError
 from finsignal.features import sentiment_lookback
 
@@ -128,15 +129,18 @@ class Limits:
 NO_LIMITS = Limits()
 
 
-def lookback(news_rules: NewsRules, weight_rules: WeightRules, limits: Limits = NO_LIMITS) -> int:
+def lookback(news_rules: NewsRules, weight_rules: WeightRules, limits: Limits = NO_LIMITS, *, bar: str) -> int:
     """Grid bars before a bar that `decide` needs to decide it alone: news, sentiment and bars before them are not used.
 
     A fill that still counts lies within it, but for an order that waits for a halted symbol: let `bars` reach back over
     the fills of `state` too. Prices, funding and open interest are counted in rows, for a symbol may print few: keep
     all of them, or of each symbol the newest that the mappings of `features` state before the first of these bars.
-    Holds for decision latencies of at most a bar.
+    Holds for decision latencies of at most a bar. `bar` is its length, such as '1h': what the newest session has done
+    is known where the grid reaches back over its first bar, and a session may last a day.
     """
-    needs = [sentiment_lookback(news_rules.max_age), news_rules.price_max_age + 1, weight_rules.holding + 1]
+    session = DAY // to_bar(bar)
+    # The newest row opened up to 2 bars before it could serve, and a bar before its session tells where that begins.
+    needs = [sentiment_lookback(news_rules.max_age), news_rules.price_max_age + 2 + session, weight_rules.holding + 1]
     # One bar more for the one that is open at the decision, one for what an age is counted from.
     needs += [limit + TOLD + 2 for limit in (limits.stale_prices, limits.silent_news) if limit is not None]
     return max(needs)

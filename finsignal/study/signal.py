@@ -36,7 +36,7 @@ def make_signal_rows(
     position = latest_decision(bars, now)
     if position is None:
         raise ConfigError(f"{run.path}: the first decision is at {bars['time'].iloc[0]}, after {now}.")
-    reach = lookback(run.features, run.weights, run.limits)
+    reach = lookback(run.features, run.weights, run.limits, bar=run.bar)
     bars = bars.iloc[max(position - reach, 0) : position + 1].reset_index(drop=True)
     decision, old = bars["time"].iloc[-1], bars["time"].iloc[0]
     news = inputs.news[(inputs.news["time"] <= decision) & (inputs.news["time"] > old)].reset_index(drop=True)
