@@ -24,17 +24,11 @@ from finsignal.errors import USER_ERRORS, ConfigError, did_you_mean
 from finsignal.signals import ExitRules, Limits, NewsRules, Strategy, WeightRules
 from finsignal.sources.files import NewsLayout, PriceLayout, SentimentLayout
 from finsignal.sources.service import redact
+from finsignal.splits import SplitRules
 from finsignal.tables import INSTANT, PARAMETERS
 
 PRICE_SOURCES = ("", "yahoo", "bybit")
 ALWAYS = pd.Timestamp("1970-01-01", tz="UTC")  # from when the values stated in a run file count as known
-
-
-@dataclass(frozen=True)
-class SplitRules:
-    """One cut in time; the purge between the two sides follows from the holding period and the news' maximum age."""
-
-    validation_until: str  # a date or instant: bars that open before it choose, later ones report
 
 
 @dataclass(frozen=True)
@@ -123,6 +117,7 @@ class RunFile:
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # names and aliases of each symbol
     exits: ExitRules = field(default_factory=ExitRules)  # beside the holding period and an opposite signal
     orders: OrderRules = field(default_factory=OrderRules)  # lots, smallest orders, share of the volume
+    random_entries: int = 100  # accounts that enter at random, to compare with; 0 is none
     index: str = ""  # the symbol that stands for the market in betas and alphas; '' is none
     limits: Limits = field(default_factory=Limits)  # beyond which a symbol is held; the job needs both stated
     fetch: FetchRules = field(default_factory=FetchRules)
@@ -148,6 +143,8 @@ class RunFile:
             )
         if self.lake and (self.prices_path or self.news_path):
             raise ConfigError(f"{self.path}: lake and files (prices_path, news_path) exclude each other; keep one.")
+        if self.random_entries < 0:
+            raise ConfigError(f"{self.path}: random_entries is {self.random_entries}; expected 0 or more.")
         if not self.cash > 0:
             raise ConfigError(f"{self.path}: cash is {self.cash}; expected more than 0.")
 

@@ -64,6 +64,7 @@ latency = "1min"
 symbols = ["AAA", "BBB"]
 start = "2026-03-02"
 end = "2026-03-07"
+random_entries = 4
 cash = 100_000
 prices_path = ["prices.csv"]
 news_path = "news.csv"

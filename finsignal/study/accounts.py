@@ -1,4 +1,4 @@
-"""Accounts of a run: each follows its weights over the same prices, by the rules and at the costs that the run states."""
+"""The accounts of a run: each follows its weights over the same prices, by the run's rules and at its costs."""
 
 from __future__ import annotations
 

@@ -1,0 +1,72 @@
+"""Accounts that hold as much and as long as the strategy's, and enter at random: what its timing is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from finsignal import evidence
+from finsignal.config import RunFile
+from finsignal.study.accounts import run_account
+from finsignal.study.inputs import Inputs
+from finsignal.tables import BacktestResult
+
+SEED = 7  # of the draws, so that a run repeated gives the same figures
+
+
+@dataclass(frozen=True)
+class RandomEntries:
+    """How the strategy's account stands among those that entered at random. None where a figure is not defined.
+
+    figures: of each account, one row, as `evidence.measure` gives them. median: the median of each figure. better: the
+    share of the accounts, the strategy's own counted among them, whose net return is at least the strategy's.
+    """
+
+    figures: pd.DataFrame
+    median: dict[str, Any]
+    better: float
+
+
+def run_random_entries(
+    run: RunFile, inputs: Inputs, result: BacktestResult, *, draws: int, bar: Any = None
+) -> RandomEntries:
+    """`draws` accounts whose targets are those of `result` in another order of time and symbols.
+
+    Each draw turns the whole table of targets in a circle by a random number of bars, and deals the symbols' paths to
+    the symbols at random: every bar's exposure, every position's length and weight, and how they overlap stay as they
+    were; only when and in what is left to chance. A position that crosses the seam is cut in two. Costs are the same.
+
+    The share `better` is the p-value of a permutation test, (1 + accounts as good) / (1 + draws) (Phipson & Smyth 2010,
+    doi:10.2202/1544-6115.1585). `bar` is called with the number of accounts done.
+    """
+    rng = np.random.default_rng(SEED)
+    rows = []
+    for number in range(draws):
+        drawn = to_random(result.weights, rng)
+        account = run_account(run, inputs, _to_long(drawn, inputs.bars))
+        rows.append(evidence.measure(account, inputs.bars, market=run.market))
+        if bar is not None:
+            bar(number + 1)
+    figures = pd.DataFrame(rows).astype("float64")
+    own = float(result.equity.iloc[-1]) / float(result.settings["cash"]) - 1
+    as_good = int((figures["net_return"] >= own).sum())
+    median = {name: evidence.to_none(float(figures[name].median())) for name in figures}
+    return RandomEntries(figures, median, (1 + as_good) / (1 + draws))
+
+
+def to_random(weights: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """The targets (bars x symbols) turned in a circle by some bars, at least one, their columns dealt anew."""
+    values = weights.to_numpy()
+    if len(values) > 1:
+        values = np.roll(values, rng.integers(1, len(values)), axis=0)
+    return pd.DataFrame(values[:, rng.permutation(values.shape[1])], index=weights.index, columns=weights.columns)
+
+
+def _to_long(weights: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
+    decided = bars.loc[bars["open_time"].isin(weights.index), ["open_time", "time"]]
+    symbols = sorted(weights.columns)
+    rows = pd.concat([decided.assign(symbol=symbol, weight=weights[symbol].to_numpy()) for symbol in symbols])
+    return rows.astype({"symbol": "str"}).reset_index(drop=True)
