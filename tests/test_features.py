@@ -1,5 +1,7 @@
 """What features are: hand-worked values, vectorbt's indicators, and nothing from the future or the far past."""
 
+import statistics
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,18 +11,23 @@ from reference_texts import plain_sums, plain_texts
 
 from finsignal.errors import ConfigError, TableError
 from finsignal.features import (
+    BETA_LOOKBACK,
     FUNDING_LOOKBACK,
     LOOKBACK,
     OPEN_INTEREST_LOOKBACK,
     SENTIMENT_FEATURES,
+    SESSION_LOOKBACK,
     aggregate_sentiment,
     make_counted_texts,
     make_funding_features,
+    make_market_features,
     make_open_interest_features,
     make_price_features,
     sentiment_lookback,
     texts_behind,
 )
+from finsignal.features.technical import TECHNICAL_LOOKBACK
+from finsignal.signals import NewsRules, make_features
 from finsignal.tables import BARS, FEATURES, FUNDING, INSTANT, NEWS, OPEN_INTEREST, PRICES, SENTIMENT
 
 HOUR, MINUTE = pd.Timedelta(hours=1), pd.Timedelta(minutes=1)
@@ -97,6 +104,21 @@ def make_texts(rows: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def random_close(seed: int, size: int) -> np.ndarray:
     return 100 * np.exp(np.random.default_rng(seed).normal(0, 0.01, size).cumsum())
+
+
+def random_prices(sizes: dict[str, int], *, opens: pd.DatetimeIndex | None = None) -> pd.DataFrame:
+    """So many random rows of each symbol, the four prices and the volume all different."""
+    parts = []
+    for symbol, size in sizes.items():
+        rng = np.random.default_rng(ord(symbol))
+        times = pd.date_range(START, periods=size, freq="1h") if opens is None else opens
+        close = 100 * np.exp(rng.normal(0, 0.01, size).cumsum())
+        open_ = close * np.exp(rng.normal(0, 0.01, size))
+        part = pd.DataFrame({"open_time": times, "time": times + HOUR, "symbol": symbol, "open": open_, "close": close})
+        part["high"] = np.maximum(open_, close) * (1 + rng.uniform(0, 0.01, size))
+        part["low"] = np.minimum(open_, close) * (1 - rng.uniform(0, 0.01, size))
+        parts.append(part.assign(volume=rng.uniform(1, 9, size)))
+    return PRICES.to_table(pd.concat(parts))
 
 
 def random_texts(seed: int, size: int, hours: int, symbols: tuple[str, ...] = ("A", "B")) -> list[dict]:
@@ -187,11 +209,280 @@ def test_price_features_equal_the_indicators_of_vectorbt() -> None:
         "volume_ratio_20": volume / vbt.MA.run(volume, 20).ma.shift(1).to_numpy(),
         "rsi_14": vbt.RSI.run(close, 14, ewm=False).rsi,
     }
+    high, low = close * 1.02, close * 0.97
+    expected["bollinger_20"] = vbt.BBANDS.run(close, 20, alpha=2, ewm=False, ddof=0).percent_b
+    expected["atr_ratio_14"] = vbt.ATR.run(high, low, close, 14, ewm=False).atr / close
+    expected["atr_ratio_14"].iloc[13] = np.nan  # vectorbt takes the first row's range for a true one
+    prices = make_prices({"A": close.to_numpy()}, {"A": volume.to_numpy()})
+    prices = prices.assign(high=high.to_numpy(), low=low.to_numpy())
+    out = make_price_features(prices, make_grid(301), ["A"], max_age=10)
+    for name, values in expected.items():  # the row of bar n is known to the decision before bar n + 2
+        np.testing.assert_allclose(of(out, name)[2:], values.to_numpy()[:299], rtol=1e-9, err_msg=name)
+
+
+def plain_smooth(values: list[float], span: int) -> float:
+    """Mean of the last 3 spans with weights 1, q, q * q ... from the newest back, q = 1 - 2 / (span + 1)."""
+    weight, total, weights = 1.0, 0.0, 0.0
+    for value in values[: -3 * span - 1 : -1]:
+        total, weights, weight = total + weight * value, weights + weight, weight * (1 - 2 / (span + 1))
+    return total / weights
+
+
+def plain_technical(rows: pd.DataFrame) -> dict[str, float]:
+    """The figures of the newest row, once more from their definitions, in plain Python."""
+    o, h, low, c, v = (rows[name].tolist() for name in ("open", "high", "low", "close", "volume"))
+    lines = [plain_smooth(c[:n], 12) - plain_smooth(c[:n], 26) for n in range(len(c) - 26, len(c) + 1)]
+    mean, deviation = statistics.fmean(c[-20:]), statistics.pstdev(c[-20:])
+    lower, upper = mean - 2 * deviation, mean + 2 * deviation
+    ranges = [max(h[-n] - low[-n], abs(h[-n] - c[-n - 1]), abs(low[-n] - c[-n - 1])) for n in range(1, 15)]
+    typical = [(h[-n] + low[-n] + c[-n]) / 3 for n in range(1, 21)]
+    vwap = sum(t * v[-n] for n, t in enumerate(typical, 1)) / sum(v[-20:])
+    return {
+        "macd": lines[-1] / c[-1],
+        "macd_histogram": (lines[-1] - plain_smooth(lines, 9)) / c[-1],
+        "bollinger_20": (c[-1] - lower) / (upper - lower),
+        "atr_ratio_14": statistics.fmean(ranges) / c[-1],
+        "vwap_distance_20": c[-1] / vwap - 1,
+        "gap": o[-1] / c[-2] - 1,
+    }
+
+
+@pytest.mark.parametrize("size", [104, 105, 140])
+def test_technical_features_equal_their_definitions(size: int) -> None:
+    prices = random_prices({"A": size, "B": 120})
+    out = make_price_features(prices, make_grid(size + 2), ["A", "B"], max_age=10)
+    expected = plain_technical(prices[prices["symbol"] == "A"])
+    assert set(expected) == set(TECHNICAL_LOOKBACK)
+    found = {name: of(out, name)[-1] for name in expected}
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_macd_by_hand() -> None:
+    # A close of 1 and, in the newest row, of 2: each smoothed close is 1 + the weight of the newest row. That weight is
+    # a / (1 - q**(3 span)) with a = 2 / (span + 1), q = 1 - a: 0.154223 for 12, 0.074258 for 26, 0.200485 for 9.
+    # macd = (0.154223 - 0.074258) / 2 = 0.039983; the line was 0 before, so smoothed it is 0.079965 * 0.200485.
+    close = np.ones(104)
+    close[-1] = 2.0
+    out = make_price_features(make_prices({"A": close}), make_grid(106), ["A"], max_age=10)
+    assert of(out, "macd")[-1] == pytest.approx(0.039983, abs=1e-6)
+    assert of(out, "macd_histogram")[-1] == pytest.approx(0.079965 * (1 - 0.200485) / 2, abs=1e-6)
+
+
+def test_bollinger_by_hand() -> None:
+    # Ten closes of 9, nine of 11 and a newest of 11: mean 10, deviation 1, bands 8 and 12: (11 - 8) / 4 = 0.75.
+    out = make_price_features(make_prices({"A": [9, 11] * 10}), make_grid(22), ["A"], max_age=10)
+    assert of(out, "bollinger_20")[-1] == pytest.approx(0.75, rel=1e-12)
+
+
+def test_true_ranges_reach_to_the_close_before() -> None:
+    # 13 rows of high 102, low 98, close 100, then a row that opens with a gap: high 112, low 108, close 110. Its true
+    # range is 112 - 100 = 12, the others' 4: (13 * 4 + 12) / 14 / 110.
+    prices = make_prices({"A": [100.0] * 14 + [110.0]})
+    prices = prices.assign(high=prices["close"] + 2, low=prices["close"] - 2)
+    out = make_price_features(prices, make_grid(17), ["A"], max_age=10)
+    assert of(out, "atr_ratio_14")[-1] == pytest.approx(64 / 14 / 110, rel=1e-12)
+
+
+def test_vwap_distance_by_hand() -> None:
+    # 19 rows at 10 with volume 1 and a newest at 20 with volume 19: VWAP (190 + 380) / 38 = 15; 20 / 15 - 1.
+    prices = make_prices({"A": [10.0] * 19 + [20.0]}, {"A": np.array([1.0] * 19 + [19.0])})
+    out = make_price_features(prices, make_grid(22), ["A"], max_age=10)
+    assert of(out, "vwap_distance_20")[-1] == pytest.approx(1 / 3, rel=1e-12)
+
+
+def test_prices_that_never_move_have_no_band_and_nothing_traded_no_vwap() -> None:
     out = make_price_features(
-        make_prices({"A": close.to_numpy()}, {"A": volume.to_numpy()}), make_grid(301), ["A"], max_age=10
+        make_prices({"A": np.full(30, 7.1)}, {"A": np.zeros(30)}), make_grid(32), ["A"], max_age=10
     )
-    for name in LOOKBACK:  # the row of bar n is known to the decision before bar n + 2, and the newest at the end
-        np.testing.assert_allclose(of(out, name)[2:], expected[name].to_numpy()[:299], rtol=1e-9, err_msg=name)
+    assert np.isnan(of(out, "bollinger_20")).all()
+    assert np.isnan(of(out, "vwap_distance_20")).all()
+    assert of(out, "atr_ratio_14")[-1] == 0.0
+
+
+# --- price features: sessions ----------------------------------------------------------------------------------------
+
+
+def make_sessions(days: int, hours: int) -> pd.DataFrame:
+    """A grid of hourly sessions that begin at 14:00."""
+    starts = pd.date_range(START + 14 * HOUR, periods=days, freq="1D")
+    return make_grid(pd.DatetimeIndex([day + hour * HOUR for day in starts for hour in range(hours)]))
+
+
+def rows_on(grid: pd.DataFrame, open_: list[float], close: list[float], symbol: str = "A") -> pd.DataFrame:
+    """A price row at each bar of the grid, of the opens and closes given; NaN is a bar that did not print."""
+    frame = pd.DataFrame({"open_time": grid["open_time"], "time": grid["close_time"], "symbol": symbol})
+    frame["open"], frame["close"] = open_, close
+    frame["high"], frame["low"] = frame[["open", "close"]].max(axis=1), frame[["open", "close"]].min(axis=1)
+    return PRICES.to_table(frame.assign(volume=1.0).dropna())
+
+
+def test_session_returns_by_hand() -> None:
+    # Three sessions of three bars. The first is not known to begin where the grid does. The second opens at 110 after a
+    # close of 100, overnight +10 %, and closes at 99, 121, 88: -10 %, +10 %, -20 % of 110. The third opens at 44, half
+    # of 88, and closes at 66. A bar's close is known to the decision two bars later, across the night as well.
+    grid = make_sessions(3, 3)
+    opens = [90, 95, 99, 110, 100, 120, 44, 50, 50]
+    closes = [91, 96, 100, 99, 121, 88, 66, 50, 50]
+    out = make_price_features(rows_on(grid, opens, closes), grid, ["A"], max_age=5)
+    overnight, session = of(out, "overnight_return"), of(out, "session_return")
+    nan = np.nan
+    np.testing.assert_allclose(overnight, [nan] * 5 + [0.1, 0.1, 0.1, -0.5], rtol=1e-12)
+    np.testing.assert_allclose(session, [nan] * 5 + [-0.1, -0.2, -0.2, 0.5], rtol=1e-12)
+    np.testing.assert_allclose(of(out, "gap")[5:], [0.1, 120 / 121 - 1, 120 / 121 - 1, -0.5], rtol=1e-12)
+
+
+def test_of_daily_bars_the_overnight_return_is_the_gap() -> None:
+    grid = make_sessions(12, 1)
+    prices = random_prices({"A": 12}, opens=pd.DatetimeIndex(grid["open_time"]))
+    out = make_price_features(prices, grid, ["A"], max_age=5)
+    gap, overnight, session = (of(out, name) for name in ("gap", "overnight_return", "session_return"))
+    np.testing.assert_array_equal(gap[2:], overnight[2:])  # of the grid's first session nothing is known
+    assert np.isnan(overnight[:2]).all()
+    np.testing.assert_allclose(session[2:], (prices["close"] / prices["open"] - 1).to_numpy()[1:-1], rtol=1e-12)
+
+
+def test_a_session_begins_with_the_first_bar_that_printed() -> None:
+    # The second session's first bar did not print: it begins at the second, and its night ends there.
+    grid = make_sessions(2, 4)
+    nan = np.nan
+    opens, closes = [8, 8, 8, 8, nan, 12, 12, 12], [8, 8, 8, 10, nan, 18, 12, 12]
+    out = make_price_features(rows_on(grid, opens, closes), grid, ["A"], max_age=5)
+    np.testing.assert_allclose(of(out, "overnight_return")[7], 0.2, rtol=1e-12)
+    np.testing.assert_allclose(of(out, "session_return")[7], 0.5, rtol=1e-12)
+
+
+def test_the_night_before_a_symbols_first_row_is_not_known() -> None:
+    grid = make_sessions(3, 2)
+    nan = np.nan
+    late = rows_on(grid, [nan, nan, 5, 5, 5, 5], [nan, nan, 6, 6, 6, 6], "B")  # A's rows stand before B's
+    prices = PRICES.to_table(pd.concat([rows_on(grid, [1] * 6, [1] * 6), late]))
+    out = make_price_features(prices, grid, ["A", "B"], max_age=5)
+    assert np.isnan(of(out, "overnight_return", "B")[4])
+    assert of(out, "session_return", "B")[4] == pytest.approx(0.2)
+
+
+def test_session_returns_need_the_grid_back_to_the_session_and_no_bar_more() -> None:
+    # 24 bars a session, no night. A row serves from 2 bars after its own, and for 3 more where no other comes, as
+    # after the last of the second session; and a bar before its session is needed.
+    grid = make_grid(120)
+    prices = random_prices({"A": 120}).drop(index=[48, 49, 50, 77]).reset_index(drop=True)
+    full = make_price_features(prices, grid, ["A"], max_age=3)
+    names = list(SESSION_LOOKBACK)
+
+    def differing(need: int) -> int:
+        count = 0
+        for k in range(need, 60):
+            recent = grid.iloc[k - need : k + 1].reset_index(drop=True)
+            again = make_price_features(prices, recent, ["A"], max_age=3)
+            alone, whole = again.iloc[-1], full.iloc[k]
+            count += not alone[names].equals(whole[names])
+        return count
+
+    assert full[names].notna().sum().min() > 30
+    assert differing(3 + 2 + 24) == 0
+    assert differing(3 + 2 + 24 - 1) > 0
+
+
+# --- beta ------------------------------------------------------------------------------------------------------------
+
+
+def make_index(prices: pd.DataFrame) -> pd.DataFrame:
+    """Prices of an index M at the hours of A's rows, moving with A and by itself."""
+    ours = prices[prices["symbol"] == "A"]
+    own = np.exp(np.random.default_rng(8).normal(0, 0.01, len(ours)).cumsum())
+    close = ours["close"].to_numpy() ** 0.5 * own
+    out = ours.assign(symbol="M", open=close, high=close, low=close, close=close)
+    return PRICES.to_table(out)
+
+
+def test_beta_is_the_slope_of_the_returns_on_the_market() -> None:
+    # numpy's covariance and variance of the last 60 returns, row by row.
+    prices = random_prices({"A": 90, "B": 80})
+    index = make_index(prices)
+    out = make_market_features(prices, index, make_grid(92), ["A", "B"], max_age=5)
+    ours, market = (t["close"].pct_change().to_numpy() for t in (prices[prices["symbol"] == "A"], index))
+    for n in (60, 61, 89):
+        cov = np.cov(ours[n - 59 : n + 1], market[n - 59 : n + 1])
+        assert of(out, "beta_60")[n + 2] == pytest.approx(cov[0, 1] / cov[1, 1], rel=1e-9)
+    assert np.isnan(of(out, "beta_60")[:62]).all()
+    own = make_market_features(prices, index, make_grid(92), ["B"], max_age=5)
+    assert own.equals(out[out["symbol"] == "B"].reset_index(drop=True))
+
+
+def test_twice_the_market_has_a_beta_of_two() -> None:
+    moves = np.random.default_rng(2).normal(0, 0.01, 61)
+    prices = make_prices({"A": np.cumprod(1 + 2 * moves), "M": np.cumprod(1 + moves)})
+    index = PRICES.to_table(prices[prices["symbol"] == "M"])
+    out = make_market_features(prices, index, make_grid(63), ["A", "M"], max_age=5)
+    assert of(out, "beta_60")[-1] == pytest.approx(2.0, rel=1e-9)
+    assert of(out, "beta_60", "M")[-1] == pytest.approx(1.0, rel=1e-9)
+
+
+def test_returns_that_the_index_lacks_are_left_out_and_too_few_are_no_beta() -> None:
+    moves = np.random.default_rng(2).normal(0, 0.01, 61)
+    prices = make_prices({"A": np.cumprod(1 + 2 * moves), "M": np.cumprod(1 + moves)})
+    index = PRICES.to_table(prices[prices["symbol"] == "M"])
+    for missing, known in ((15, True), (16, False)):  # each missing row of the index takes two returns: 60 - 30 are 30
+        some = PRICES.to_table(index[~np.isin(np.arange(61), 1 + 3 * np.arange(missing))])
+        beta = of(make_market_features(prices, some, make_grid(63), ["A"], max_age=5), "beta_60")[-1]
+        assert beta == pytest.approx(2.0, rel=1e-9) if known else np.isnan(beta)
+    still = make_prices({"M": np.ones(61)})
+    assert np.isnan(of(make_market_features(prices, still, make_grid(63), ["A"], max_age=5), "beta_60")).all()
+    none = make_market_features(prices, PRICES.empty(), make_grid(63), ["A"], max_age=5)
+    assert np.isnan(of(none, "beta_60")).all()
+
+
+def test_a_beta_is_known_when_the_index_is() -> None:
+    prices = random_prices({"A": 70})
+    index = make_index(prices)
+    late = PRICES.to_table(index.assign(time=pd.Series(index["time"] + 3 * HOUR, dtype=INSTANT)))
+    soon = of(make_market_features(prices, index, make_grid(75), ["A"], max_age=9), "beta_60")
+    later = of(make_market_features(prices, late, make_grid(75), ["A"], max_age=9), "beta_60")
+    np.testing.assert_array_equal(later[3:], soon[:-3])
+
+
+@pytest.mark.parametrize("hour", [63, 70, 88])
+def test_betas_do_not_see_the_future(hour: int) -> None:
+    prices = random_prices({"A": 90, "B": 90})
+    index, grid = make_index(prices), make_grid(92)
+    both = pd.concat([prices, index], ignore_index=True)
+
+    def function(table: pd.DataFrame) -> pd.DataFrame:
+        market = table["symbol"] == "M"
+        return make_market_features(
+            PRICES.to_table(table[~market]), PRICES.to_table(table[market]), grid, ["A", "B"], max_age=5
+        )
+
+    assert function(both)["beta_60"].notna().any()
+    assert truncated_equals(function, both, other_prices, START + hour * HOUR)
+
+
+def test_a_beta_needs_its_lookback_and_no_row_more() -> None:
+    prices = random_prices({"A": 90})
+    index, grid = make_index(prices), make_grid(92)
+    full = of(make_market_features(prices, index, grid, ["A"], max_age=5), "beta_60")[-1]
+    least, late = BETA_LOOKBACK["beta_60"], grid.tail(7).reset_index(drop=True)
+    ours, theirs = (t.tail(least).reset_index(drop=True) for t in (prices, index))
+    assert of(make_market_features(ours, theirs, late, ["A"], max_age=5), "beta_60")[-1] == full
+    few = ours.tail(least - 1).reset_index(drop=True)
+    assert np.isnan(of(make_market_features(few, theirs, late, ["A"], max_age=5), "beta_60")[-1])
+
+
+def test_betas_are_features_where_an_index_is_given() -> None:
+    prices = random_prices({"A": 80, "B": 80})
+    news, sentiment = make_texts([{"at": 70, "p": [0, 0, 1]}])
+    tables, rules = (news, prices, sentiment, make_grid(82), ["B", "A"]), NewsRules(half_life=2.0, max_age=4)
+    index = make_index(prices)
+    betas = make_market_features(prices, index, make_grid(82), ["A", "B"], max_age=rules.price_max_age)["beta_60"]
+    found = make_features(*tables, rules=rules, index=index)
+    np.testing.assert_array_equal(found["beta_60"], betas)
+    assert make_features(*tables, rules=rules).equals(found.drop(columns="beta_60"))
+
+
+def test_an_index_of_two_symbols_is_refused() -> None:
+    prices = random_prices({"A": 5, "B": 5})
+    with pytest.raises(TableError, match=r"index: expected the prices of one symbol, got \['A', 'B'\]"):
+        make_market_features(prices, prices, make_grid(5), ["A"], max_age=5)
 
 
 # --- price features: time --------------------------------------------------------------------------------------------
@@ -234,10 +525,10 @@ def other_prices(prices: pd.DataFrame, where: pd.Series) -> pd.DataFrame:
     return out.assign(high=out[["open", "high", "close"]].max(axis=1), low=out[["open", "low", "close"]].min(axis=1))
 
 
-@pytest.mark.parametrize("hour", [0, 1, 30, 31, 59])
+@pytest.mark.parametrize("hour", [0, 1, 30, 31, 119, 129])
 def test_price_features_do_not_see_the_future(hour: int) -> None:
-    prices = make_prices({"A": random_close(1, 60), "B": random_close(2, 60)})
-    grid = make_grid(62)
+    prices = random_prices({"A": 130, "B": 130})
+    grid = make_grid(132)
 
     def function(table: pd.DataFrame) -> pd.DataFrame:
         return make_price_features(table, grid, ["A", "B"], max_age=3)
@@ -258,10 +549,9 @@ def test_the_truncation_check_sees_a_global_z_score() -> None:
 
 @pytest.mark.parametrize("name", list(LOOKBACK))
 def test_a_price_feature_needs_its_lookback_and_no_row_more(name: str) -> None:
-    close = {"A": random_close(3, 60)}
-    volume = {"A": np.random.default_rng(4).uniform(1, 9, 60)}
-    prices, grid = make_prices(close, volume), make_grid(62)
-    full = of(make_price_features(prices, grid, ["A"], max_age=5), name)[61]
+    prices, grid = random_prices({"A": 130}), make_grid(132)
+    full = of(make_price_features(prices, grid, ["A"], max_age=5), name)[131]
+    assert np.isfinite(full)
     enough = prices.tail(LOOKBACK[name]).reset_index(drop=True)
     assert of(make_price_features(enough, grid.tail(7).reset_index(drop=True), ["A"], max_age=5), name)[-1] == full
     too_few = enough.tail(LOOKBACK[name] - 1).reset_index(drop=True)
@@ -269,8 +559,8 @@ def test_a_price_feature_needs_its_lookback_and_no_row_more(name: str) -> None:
 
 
 def test_symbols_do_not_touch_in_prices() -> None:
-    prices = make_prices({"A": random_close(1, 60), "B": random_close(2, 40), "C": random_close(3, 60)})
-    grid = make_grid(61)
+    prices = random_prices({"A": 130, "B": 40, "C": 130})
+    grid = make_grid(131)
     together = make_price_features(prices, grid, ["C", "B", "A"], max_age=3)
     for symbol in ("A", "B", "C"):
         alone = make_price_features(

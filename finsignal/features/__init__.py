@@ -8,6 +8,7 @@ What was known before the first decision of the grid has an unknown age in bars 
 begins at least the lookback before the first row you need.
 """
 
+from finsignal.features.market import BETA_LOOKBACK, make_market_features
 from finsignal.features.prices import (
     FUNDING_LOOKBACK,
     LOOKBACK,
@@ -16,6 +17,7 @@ from finsignal.features.prices import (
     make_open_interest_features,
     make_price_features,
 )
+from finsignal.features.technical import SESSION_LOOKBACK
 from finsignal.features.texts import (
     SENTIMENT_FEATURES,
     aggregate_sentiment,
@@ -25,13 +27,16 @@ from finsignal.features.texts import (
 )
 
 __all__ = [
+    "BETA_LOOKBACK",
     "FUNDING_LOOKBACK",
     "LOOKBACK",
     "OPEN_INTEREST_LOOKBACK",
     "SENTIMENT_FEATURES",
+    "SESSION_LOOKBACK",
     "aggregate_sentiment",
     "make_counted_texts",
     "make_funding_features",
+    "make_market_features",
     "make_open_interest_features",
     "make_price_features",
     "sentiment_lookback",

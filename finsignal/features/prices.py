@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from finsignal.features.grid import at_decisions, check_options, to_features
+from finsignal.features.technical import SESSION_LOOKBACK, TECHNICAL_LOOKBACK, to_session_returns, to_technical
+from finsignal.features.windows import lag_rows, sum_rows
 
 # Rows of a symbol's prices that a value is made of, the newest included.
 LOOKBACK: Mapping[str, int] = {
@@ -17,6 +19,7 @@ LOOKBACK: Mapping[str, int] = {
     "vol_20": 21,
     "volume_ratio_20": 21,
     "rsi_14": 15,
+    **TECHNICAL_LOOKBACK,
 }
 FUNDING_LOOKBACK: Mapping[str, int] = {"funding_rate": 1, "funding_3": 3}  # rows of FUNDING
 OPEN_INTEREST_LOOKBACK: Mapping[str, int] = {"oi_change_24": 25}  # rows of OPEN_INTEREST
@@ -35,15 +38,34 @@ def make_price_features(
     volume_ratio_20: volume over the mean volume of the 20 rows before it; NaN where that mean is 0.
     rsi_14: relative strength index, 0 to 100, of the last 14 changes of the close, with plain means (Cutler's form).
         Wilder's smoothing never forgets, so it has no finite lookback. NaN where no change is other than 0.
+    macd: the smoothed close of span 12 less that of span 26, over the close; a fraction, so that symbols compare.
+        A smoothed close is the mean of the last 3 spans of rows with weights (1 - 2 / (span + 1))**lag that sum to 1:
+        the usual smoothing never forgets either, and what it keeps of older rows is 0.25 %.
+    macd_histogram: that difference less itself smoothed with span 9, over the close.
+    bollinger_20: where the close lies between the bands 2 standard deviations (n) around the mean of 20 closes: 0 at
+        the lower, 1 at the upper, beyond them outside (%b). NaN where the 20 closes are one.
+    atr_ratio_14: the mean of the last 14 true ranges over the close; a fraction. Plain, as rsi_14 is.
+    vwap_distance_20: close over the mean of the last 20 typical prices ((high + low + close) / 3) weighted by volume,
+        less 1. NaN where nothing was traded.
+    gap: open over the close of the row before, less 1: within a session too, where bars are shorter than one.
+    overnight_return: of the newest session of which a row is known, its first open over the close of the row before
+        it, less 1. For daily bars the gap.
+    session_return: the newest close over that first open, less 1. For daily bars open to close. Both are NaN in the
+        first session of the grid, whose beginning may lie before it; a session is what `bars` says.
 
-    NaN where a symbol has fewer rows than LOOKBACK. `prices` keeps the PRICES contract, adjusted for splits.
-    Raises ConfigError at a negative `max_age` or a repeated symbol. RSI: Wilder 1978, New Concepts in Technical Trading
-    Systems, whose first value of a series is the plain mean.
+    NaN where a symbol has fewer rows than LOOKBACK and SESSION_LOOKBACK say. `prices` keeps the PRICES contract,
+    adjusted for splits. Raises ConfigError at a negative `max_age` or a repeated symbol.
+
+    RSI, ATR: Wilder 1978, New Concepts in Technical Trading Systems, whose first value of a series is the plain mean.
+    MACD: Appel 2005, Technical Analysis: Power Tools for Active Investors. %b: Bollinger 2001, Bollinger on Bollinger
+    Bands. VWAP: Berkowitz, Logue and Noser 1988, https://doi.org/10.1111/j.1540-6261.1988.tb02591.x.
     """
     names = check_options(symbols, max_age)
-    rows = prices.loc[prices["symbol"].isin(names), ["symbol", "time", "close", "volume"]]
-    values = _price_values(rows)
-    return to_features(bars, names, at_decisions(LOOKBACK, values, rows, bars, names, max_age=max_age))
+    columns = ["symbol", "open_time", "time", "open", "high", "low", "close", "volume"]
+    rows = prices.loc[prices["symbol"].isin(names), columns]
+    values = {**_price_values(rows), **to_technical(rows), **to_session_returns(rows, bars)}
+    lookback = {**LOOKBACK, **SESSION_LOOKBACK}
+    return to_features(bars, names, at_decisions(lookback, values, rows, bars, names, max_age=max_age))
 
 
 def make_funding_features(
@@ -106,18 +128,3 @@ def _price_values(rows: pd.DataFrame) -> dict[str, np.ndarray]:
             "rsi_14": 100 * (up / (up + down)),
         }
     return values
-
-
-def lag_rows(values: np.ndarray, lag: int) -> np.ndarray:
-    """The value `lag` rows before, NaN where there is none."""
-    out = np.full(len(values), np.nan)
-    out[lag:] = values[: max(len(values) - lag, 0)]
-    return out
-
-
-def sum_rows(values: np.ndarray, window: int) -> np.ndarray:
-    """The sum of the last `window` values at each row, added newest first."""
-    total = values.copy()
-    for lag in range(1, window):
-        total += lag_rows(values, lag)
-    return total

@@ -11,11 +11,13 @@ import pandas as pd
 
 from finsignal.errors import USER_ERRORS, ConfigError, FinsignalError, TableError, did_you_mean
 from finsignal.features import (
+    BETA_LOOKBACK,
     FUNDING_LOOKBACK,
     OPEN_INTEREST_LOOKBACK,
     SENTIMENT_FEATURES,
     aggregate_sentiment,
     make_funding_features,
+    make_market_features,
     make_open_interest_features,
     make_price_features,
 )
@@ -54,6 +56,7 @@ def decide(
     exits: ExitRules = NO_EXITS,
     funding: pd.DataFrame | None = None,
     open_interest: pd.DataFrame | None = None,
+    index: pd.DataFrame | None = None,
 ) -> Decided:
     """The stretch from features to weights: the one code path of backtest and job.
 
@@ -63,12 +66,20 @@ def decide(
     state of the first, gives the same rows as one call. `limits` turn a symbol with old data to HOLD, with the reason.
 
     `parameters` holds the strategy's keyword arguments and the instant from which each value was known; the latest
-    known at a decision counts. `funding` and `open_interest` bring features of their own. Raises TableError where the
-    strategy's answer does not fit its features.
+    known at a decision counts. `funding`, `open_interest` and `index` bring features of their own. Raises TableError
+    where the strategy's answer does not fit its features.
     """
     symbols = sorted(symbols)
     features = make_features(
-        news, prices, sentiment, bars, symbols, rules=news_rules, funding=funding, open_interest=open_interest
+        news,
+        prices,
+        sentiment,
+        bars,
+        symbols,
+        rules=news_rules,
+        funding=funding,
+        open_interest=open_interest,
+        index=index,
     )
     if since is not None:
         features = features[features["open_time"] >= since].reset_index(drop=True)
@@ -88,10 +99,12 @@ def make_features(
     rules: NewsRules,
     funding: pd.DataFrame | None = None,
     open_interest: pd.DataFrame | None = None,
+    index: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """The features table of every symbol and bar: price features and aggregated sentiment as known at the decision.
 
-    With FUNDING and OPEN_INTEREST their features too, NaN past the maximum age of prices; without, no such column.
+    With FUNDING, OPEN_INTEREST and the PRICES of an index their features too, NaN past the maximum age of prices;
+    without, no such column.
     """
     features = make_price_features(prices, bars, symbols, max_age=rules.price_max_age)
     texts = aggregate_sentiment(
@@ -111,6 +124,9 @@ def make_features(
     if open_interest is not None:
         changes = make_open_interest_features(open_interest, bars, symbols, max_age=rules.price_max_age)
         more.append(changes[list(OPEN_INTEREST_LOOKBACK)])
+    if index is not None:
+        betas = make_market_features(prices, index, bars, symbols, max_age=rules.price_max_age)
+        more.append(betas[list(BETA_LOOKBACK)])
     return FEATURES.check(pd.concat([features, *more], axis=1))
 
 
