@@ -149,7 +149,7 @@ def run_pass(
             with suppress(LedgerError):  # where the ledger is what failed, the error itself has to do
                 write_pass(ledger, run.name, {**row, **failed, "message": str(err)})
             raise
-    rows = to_signal_rows(decided, texts, model=model.name, parameters=parameters, notes=notes)
+    rows = to_signal_rows(decided, texts, model=model.name, parameters=parameters, notes=notes, exits=run.exits)
     if not new:
         return Pass("repeated", DONE, f"the bar of {opens} was decided before, with the same answer", rows)
     message = f"{len(rows)} symbols decided for the bar of {opens}"
@@ -167,6 +167,11 @@ def check_job(run: RunFile) -> None:
         )
     if run.decision_latency == pd.Timedelta(0):
         raise RefusedError(f"{run.path}: zero latency decides at the very open that it trades; no job can do that.")
+    if run.exits.resting:
+        raise RefusedError(
+            f"{run.path}: exits that rest in the market fill inside a bar, of which a job sees nothing; set resting = "
+            "false under [exits], and the same levels are judged at each decision."
+        )
     if run.search and not run.job.parameters:
         raise RefusedError(
             f"{run.path}: the values of [search] are not fitted; set parameters under [job] to the parameters.parquet "

@@ -1,9 +1,10 @@
 """Features to signals, signals to target weights, and `decide`, which does both for the backtest and the job alike."""
 
 from finsignal.signals.decisions import Decided, Strategy, decide, make_features, make_signals, to_signal
+from finsignal.signals.known import bars_of_rows, known_closes
 from finsignal.signals.limits import to_limited
 from finsignal.signals.rules import NO_EXITS, NO_LIMITS, TOLD, ExitRules, Limits, NewsRules, WeightRules, lookback
-from finsignal.signals.weights import bars_of_rows, known_closes, make_flat_state, to_weights
+from finsignal.signals.weights import make_flat_state, to_weights
 
 __all__ = [
     "NO_EXITS",

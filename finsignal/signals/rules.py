@@ -47,7 +47,7 @@ class WeightRules:
     band: float = 0.0  # by rank: a position kept is resized where its weight changes by more than this
 
     def __post_init__(self) -> None:
-        by_rank = self.rank > 0 or self.quantile > 0
+        by_rank = self.by_rank
         most = 2 if self.short else 1
         for name, ok in {
             "slots (1 or more)": self.slots >= 1,
@@ -60,7 +60,9 @@ class WeightRules:
             "max_turnover (above 0)": self.max_turnover is None or self.max_turnover > 0,
             f"sizing (one of {', '.join(SIZINGS)})": self.sizing in SIZINGS,
             "target_volatility (above 0 with sizing = 'target_volatility', else not stated)": (
-                (self.target_volatility > 0) == (self.sizing == "target_volatility")
+                0 < self.target_volatility < float("inf")
+                if self.sizing == "target_volatility"
+                else self.target_volatility == 0
             ),
             "rank (0 or more)": self.rank >= 0,
             "quantile (0 to 0.5, without rank)": 0 <= self.quantile <= 0.5 and not (self.rank and self.quantile),
@@ -72,6 +74,11 @@ class WeightRules:
         }.items():
             if not ok:
                 raise ConfigError(f"weights: expected {name}, got {getattr(self, name.split(' ')[0])}.")
+
+    @property
+    def by_rank(self) -> bool:
+        """Whether symbols are ranked against each other; else each signal counts for itself."""
+        return self.rank > 0 or self.quantile > 0
 
     @property
     def unit(self) -> float:
@@ -100,8 +107,13 @@ class ExitRules:
                 raise ConfigError(f"exits: {name} is {getattr(self, name)}; expected a fraction from 0 to below 1.")
         if not 0 <= self.take_profit < float("inf"):
             raise ConfigError(f"exits: take_profit is {self.take_profit}; expected a fraction, 0 or more.")
-        if self.resting and not (self.stop_loss or self.take_profit or self.trailing_stop):
+        if self.resting and not self.has_stops:
             raise ConfigError("exits: resting needs a stop_loss, take_profit or trailing_stop to rest.")
+
+    @property
+    def has_stops(self) -> bool:
+        """Whether prices since the fill can end a position."""
+        return bool(self.stop_loss or self.take_profit or self.trailing_stop)
 
 
 NO_EXITS = ExitRules()
@@ -132,9 +144,11 @@ NO_LIMITS = Limits()
 def lookback(news_rules: NewsRules, weight_rules: WeightRules, limits: Limits = NO_LIMITS, *, bar: str) -> int:
     """Grid bars before a bar that `decide` needs to decide it alone: news, sentiment and bars before them are not used.
 
-    A fill that still counts lies within it, but for an order that waits for a halted symbol: let `bars` reach back over
-    the fills of `state` too. Prices, funding and open interest are counted in rows, for a symbol may print few: keep
-    all of them, or of each symbol the newest that the mappings of `features` state before the first of these bars.
+    A fill that a holding period counts from lies within it, but for an order that waits for a halted symbol; one that a
+    stop counts from may lie any number of bars back: let `bars` and prices reach back over the fills of `state` too.
+    Rebalancing looks one bar back, to tell where a period begins. Prices, funding and open interest are counted in
+    rows, for a symbol may print few: keep all of them, or of each symbol the newest that the mappings of `features`
+    state before the first of these bars.
     Holds for decision latencies of at most a bar. `bar` is its length, such as '1h': what the newest session has done
     is known where the grid reaches back over its first bar, and a session may last a day.
     """

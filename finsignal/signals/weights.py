@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from finsignal.clock import bar_of
 from finsignal.errors import TableError
-from finsignal.features.grid import rows_of
+from finsignal.signals.exits import Stops, check_anchors, find_firsts, make_stops
+from finsignal.signals.known import seen_to_trade
+from finsignal.signals.portfolio import LEAST, Wishes, enter, fit, rank, size, to_wishes
 from finsignal.signals.rules import NO_EXITS, ExitRules, WeightRules
 from finsignal.tables import INSTANT, SIGNALS, STATE, WEIGHTS, to_integers
 
@@ -49,12 +51,26 @@ def to_weights(
     same bar wins. Where more positions are wanted than slots are free, the largest |score| goes first, then the largest
     confidence, then the first symbol by name. Limits shrink new orders and never held positions.
 
+    A new position has a slot's weight times its size, and no size that it needs is no entry: confidence; the mean of
+    1 / volatility over the symbols, inverted; or the target volatility over its own. Volatilities are the column
+    vol_20 of `features`, which has the rows of `signals`, and is needed for these two sizings alone.
+
+    By rank (`rules.rank` or `rules.quantile`) BUY and SELL only say who may stand on which side. At the first bar of
+    each period the best are taken, and all else is left but what old data holds; between, signals enter nothing and
+    renew nothing, and a signal against a position leaves it. Without `neutral` the sides share the gross weight by
+    their number of names. What is kept is resized where its weight changes by more than `band`.
+
+    `exits` leave a position whatever the signal says, and nothing is entered in its symbol at the same bar. Stops count
+    from the open of the bar that filled it and are judged on the bars known at the decision. With `session_close` what
+    a session held or ordered counts as left at the first bar of the next.
+
     A fill is known only from a price row whose close was known at the decision. Until then an order counts as filled
     at the first bar that has not been seen to pass without trading, so the holding period never waits for tomorrow. A
     bar at whose decision no close of the symbol was known cannot be traded: there is no price to take a quantity from.
 
-    Raises TableError where signals and bars do not fit, not every bar has a signal for every symbol of the state, or
-    `bars` begins after a fill that a holding period still counts from.
+    Raises TableError where signals, features and bars do not fit, prices are of shorter bars than the grid's, not every
+    bar has a signal for every symbol of the state, or `bars` begins after a fill that a holding period or a stop still
+    counts from.
     """
     SIGNALS.check(signals)
     STATE.check(state)
@@ -62,20 +78,129 @@ def to_weights(
     if signals.empty:
         return WEIGHTS.empty(), state
     grid = to_integers(bars["open_time"])
+    at = _decided(signals, grid, symbols)
+    wishes = to_wishes(signals, (len(symbols), len(at)), rules, features)
+    seen = seen_to_trade(prices, bars, symbols)
+    book = _open_book(state, bars, grid)
+    stops = make_stops(exits, prices, bars, symbols, seen)
+    if stops is not None:
+        check_anchors(stops, state, book.fill, bars)
+    closed_by = np.searchsorted(to_integers(bars["close_time"]), to_integers(bars["time"]), side="right")
+    no_bar = np.zeros(len(bars), dtype=bool)
+    begins = find_firsts(bars, "session") if exits.session_close else no_bar
+    due = find_firsts(bars, rules.rebalance) if rules.by_rank else no_bar
+
+    targets = np.empty((len(at), len(symbols)))
+    for row, k in enumerate(at.tolist()):
+        if begins[k]:
+            book.clear()
+        book.settle(seen, closed=int(closed_by[k]), k=k)
+        book.order(_decide(book, wishes, row, k, rules, stops, due=bool(due[k])), k)
+        targets[row] = book.weight
+
+    weights = signals[["open_time", "time", "symbol"]].copy()
+    weights["weight"] = targets.T.ravel()
+    after = pd.DataFrame(
+        {
+            "symbol": pd.Series(symbols, dtype="str"),
+            "weight": book.weight,
+            "filled": book.filled,
+            "fill": _instants(bars, book.fill, state["fill"]),
+            "renewed": _instants(bars, book.renewed, state["renewed"]),
+        }
+    )
+    return WEIGHTS.check(weights), STATE.check(after)
+
+
+@dataclass
+class _Book:
+    """Targets between two decisions, one value a symbol: weight, and the bars of the fill and of the newest signal."""
+
+    weight: np.ndarray
+    filled: np.ndarray  # whether the order was seen to be filled; else `fill` is where it may be
+    fill: np.ndarray
+    renewed: np.ndarray
+
+    def clear(self) -> None:
+        """Everything counts as left."""
+        self.weight[:], self.filled[:], self.fill[:], self.renewed[:] = 0.0, True, NEVER, NEVER
+
+    def settle(self, seen: np.ndarray, *, closed: int, k: int) -> None:
+        """Moves each open order to its fill: the first bar from its own on that traded, or whose close is not known.
+
+        Bars before `closed` have closed at this decision. An order that no bar up to now has filled is tried again at
+        k. A name left long ago is forgotten, so that it asks for no old bars.
+        """
+        for s in np.flatnonzero(~self.filled):
+            while self.fill[s] < k:
+                if seen[self.fill[s], s] <= k:
+                    self.filled[s] = True
+                    break
+                if self.fill[s] >= closed:
+                    break  # not yet seen: presumed filled
+                self.fill[s] += 1
+        flat = self.filled & (self.weight == 0)
+        self.fill[flat], self.renewed[flat] = NEVER, NEVER
+
+    def order(self, new: np.ndarray, k: int) -> None:
+        """Makes `new` the targets from bar k on. A position that is only resized keeps its fill."""
+        opened = (new != self.weight) & (np.sign(new) != np.sign(self.weight))
+        self.filled[opened], self.fill[opened], self.renewed[opened] = False, k, k
+        self.weight = new
+
+
+def _decide(
+    book: _Book, wishes: Wishes, row: int, k: int, rules: WeightRules, stops: Stops | None, *, due: bool
+) -> np.ndarray:
+    """The targets of bar k; `due` is whether a ranking is rebalanced at it."""
+    wanted, held = wishes.side[row], np.sign(book.weight).astype(np.int64)
+    stopped = np.zeros(len(held), dtype=bool)
+    if stops is not None:
+        stopped = stops.judge(book.weight, book.filled, book.fill, k)
+    if due:
+        return _rebalance(book, wishes, row, k, rules, stopped)
+    if not rules.by_rank:
+        book.renewed[(wanted != 0) & (wanted == held)] = k
+    leave = stopped | _over(book, k, rules) | ((wanted != 0) & (wanted == -held))
+    new = np.where(leave, 0.0, book.weight)
+    if rules.by_rank:
+        return new
+    entering = (wanted != 0) & (wanted != held) & (rules.short | (wanted > 0)) & ~stopped
+    return enter(new, entering, wishes, row, rules)
+
+
+def _rebalance(book: _Book, wishes: Wishes, row: int, k: int, rules: WeightRules, stopped: np.ndarray) -> np.ndarray:
+    """The targets after a ranking: what it does not pick is left, but for what old data holds."""
+    held = np.sign(book.weight).astype(np.int64)
+    stays = wishes.old[row] & (held != 0) & ~stopped & ~_over(book, k, rules)
+    side = rank(wishes, row, rules, barred=stopped | stays, free=rules.slots - int(np.count_nonzero(stays)))
+    kept = (side != 0) & (side == held)
+    book.renewed[kept] = k
+    new = np.where(stays, book.weight, 0.0)
+    want = size(side, wishes.share[row], rules, max(rules.gross - float(np.abs(new).sum()), 0.0))
+    same = kept & (np.abs(want - book.weight) <= rules.band + LEAST)
+    less = np.where(np.abs(want) < np.abs(book.weight), want, book.weight)
+    new = np.where(kept, np.where(same, book.weight, less), new)
+    order = wishes.sort(row, np.flatnonzero((side != 0) & ~same))
+    return fit(new, want, order, rules, net=0.0 if rules.neutral else 1.0)
+
+
+def _over(book: _Book, k: int, rules: WeightRules) -> np.ndarray:
+    return (book.weight != 0) & (k - np.maximum(book.fill, book.renewed) >= rules.holding)
+
+
+def _decided(signals: pd.DataFrame, grid: np.ndarray, symbols: Sequence[str]) -> np.ndarray:
+    """The positions in the grid of the bars that the signals are about."""
     decided = np.unique(to_integers(signals["open_time"]))
     at = np.searchsorted(grid, decided)
     if (at >= len(grid)).any() or (grid[np.minimum(at, len(grid) - 1)] != decided).any() or (np.diff(at) != 1).any():
         raise TableError("signals: expected a run of bars of the grid without holes.")
     if len(signals) != len(decided) * len(symbols) or sorted(signals["symbol"].unique()) != symbols:
         raise TableError(f"signals: expected one row for each of {len(decided)} bars and {len(symbols)} symbols.")
+    return at
 
-    shape = (len(symbols), len(decided))  # signals are sorted by symbol, then time
-    wish = signals["signal"].map({"SELL": -1, "HOLD": 0, "BUY": 1}).to_numpy(dtype=np.int64).reshape(shape).T
-    score = np.abs(signals["score"].to_numpy().reshape(shape).T)
-    confidence = signals["confidence"].to_numpy().reshape(shape).T
-    seen = _seen_to_trade(prices, bars, symbols)
-    closed_by = np.searchsorted(to_integers(bars["close_time"]), to_integers(bars["time"]), side="right")
 
+def _open_book(state: pd.DataFrame, bars: pd.DataFrame, grid: np.ndarray) -> _Book:
     weight = state["weight"].to_numpy(dtype=np.float64, copy=True)
     filled = state["filled"].to_numpy(dtype=bool, copy=True)
     fill, renewed = _positions(grid, state["fill"]), _positions(grid, state["renewed"])
@@ -86,91 +211,7 @@ def to_weights(
             f"state: the fill of {row['symbol']} at {row['fill']} is before the first bar of the grid, {first}; "
             "let bars reach back to it."
         )
-    targets = np.empty((len(decided), len(symbols)))
-    for row, k in enumerate(at):
-        _settle(filled, fill, seen, closed=int(closed_by[k]), k=int(k))
-        flat = filled & (weight == 0)
-        fill[flat], renewed[flat] = NEVER, NEVER  # so that a name left long ago asks for no old bars
-        wanted = wish[row]
-        held = np.sign(weight).astype(np.int64)
-        renew = (wanted != 0) & (wanted == held)
-        renewed[renew] = k
-        over = (held != 0) & (k - np.maximum(fill, renewed) >= rules.holding)
-        leave = over | ((wanted != 0) & (wanted == -held))
-        enter = (wanted != 0) & (wanted != held) & (rules.short | (wanted > 0))
-        new = np.where(leave, 0.0, weight)
-        if enter.any():
-            free = rules.slots - int(np.count_nonzero(new))
-            room = rules.gross - float(np.abs(new).sum())
-            chosen = np.flatnonzero(enter)
-            for s in chosen[np.lexsort((chosen, -confidence[row, chosen], -score[row, chosen]))][: max(free, 0)]:
-                size = min(rules.unit, room)
-                if size > 1e-12:
-                    new[s] = wanted[s] * size
-                    room -= size
-        changed = new != weight
-        weight = new
-        filled[changed], fill[changed], renewed[changed] = False, k, k
-        targets[row] = weight
-
-    weights = signals[["open_time", "time", "symbol"]].copy()
-    weights["weight"] = targets.T.ravel()
-    after = pd.DataFrame(
-        {
-            "symbol": pd.Series(symbols, dtype="str"),
-            "weight": weight,
-            "filled": filled,
-            "fill": _instants(bars, fill, state["fill"]),
-            "renewed": _instants(bars, renewed, state["renewed"]),
-        }
-    )
-    return WEIGHTS.check(weights), STATE.check(after)
-
-
-def _settle(filled: np.ndarray, fill: np.ndarray, seen: np.ndarray, *, closed: int, k: int) -> None:
-    """Moves each open order to its fill: the first bar from its own on that traded, or whose close is not known yet.
-
-    Bars before `closed` have closed at this decision. An order that no bar up to now has filled is tried again at k.
-    """
-    for s in np.flatnonzero(~filled):
-        while fill[s] < k:
-            if seen[fill[s], s] <= k:
-                filled[s] = True
-                break
-            if fill[s] >= closed:
-                break  # not yet seen: presumed filled
-            fill[s] += 1
-
-
-def _seen_to_trade(prices: pd.DataFrame, bars: pd.DataFrame, symbols: Sequence[str]) -> np.ndarray:
-    """Position of the first decision that knows that a bar could be traded, (bars, symbols); len(bars) where none."""
-    out = np.full((len(bars), len(symbols)), len(bars))
-    row = bars_of_rows(prices, bars)
-    column = pd.Index(symbols).get_indexer(prices["symbol"])
-    ours = (row >= 0) & (column >= 0)
-    out[row[ours], column[ours]] = bar_of(bars, prices["time"])[ours]
-    out[np.isnan(known_closes(prices, bars, symbols))] = len(bars)
-    return out
-
-
-def bars_of_rows(prices: pd.DataFrame, bars: pd.DataFrame) -> np.ndarray:
-    """The position in the grid of the bar of each price row, int64; -1 for a row that is no bar of the grid."""
-    return pd.Index(to_integers(bars["open_time"])).get_indexer(to_integers(prices["open_time"]))
-
-
-def known_closes(prices: pd.DataFrame, bars: pd.DataFrame, symbols: Sequence[str]) -> np.ndarray:
-    """The newest close known at each decision, (bars, symbols), NaN where there is none.
-
-    It may be of a row before the grid began, or of one that is no bar of the grid.
-    """
-    out = np.full((len(bars), len(symbols)), np.nan)
-    decisions, times, close = to_integers(bars["time"]), to_integers(prices["time"]), prices["close"].to_numpy()
-    rows = rows_of(prices["symbol"], symbols)
-    for column, symbol in enumerate(symbols):
-        ours = rows.get(symbol, slice(0, 0))
-        newest = np.searchsorted(times[ours], decisions, side="right") - 1
-        out[newest >= 0, column] = close[ours][newest[newest >= 0]]
-    return out
+    return _Book(weight, filled, fill, renewed)
 
 
 def _positions(grid: np.ndarray, instants: pd.Series) -> np.ndarray:

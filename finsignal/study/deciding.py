@@ -12,7 +12,7 @@ from finsignal import evidence
 from finsignal.config import ALWAYS, RunFile, check_parameters, to_parameters
 from finsignal.errors import ConfigError
 from finsignal.features import make_counted_texts
-from finsignal.signals import Decided, Strategy, decide
+from finsignal.signals import NO_EXITS, Decided, ExitRules, Strategy, decide
 from finsignal.study.inputs import text_rules
 from finsignal.tables import LABELS, PARAMETERS, PROBABILITIES
 
@@ -96,9 +96,18 @@ def texts_at_end(run: RunFile, known: Known, sentiment: pd.DataFrame) -> pd.Data
 
 
 def to_signal_rows(
-    decided: Decided, texts: pd.DataFrame, *, model: str, parameters: pd.DataFrame, notes: Sequence[str]
+    decided: Decided,
+    texts: pd.DataFrame,
+    *,
+    model: str,
+    parameters: pd.DataFrame,
+    notes: Sequence[str],
+    exits: ExitRules = NO_EXITS,
 ) -> list[dict[str, Any]]:
-    """For JSON, each symbol's decision at the last bar and the texts behind it; None where a figure is not known."""
+    """For JSON, each symbol's decision at the last bar and the texts behind it; None where a figure is not known.
+
+    Where `exits` close positions with the session, `leave` says so for each that is held: no later decision will.
+    """
     rows = []
     last = decided.signals["time"].max()
     known = parameters[parameters["time"] <= last]
@@ -114,6 +123,7 @@ def to_signal_rows(
                 "symbol": signal.symbol,
                 "signal": signal.signal,
                 "weight": float(weights[signal.symbol]),
+                **({"leave": "session close" if weights[signal.symbol] else ""} if exits.session_close else {}),
                 "score": evidence.to_none(signal.score),
                 "confidence": evidence.to_none(signal.confidence),
                 "reason": str(getattr(signal, "reason", "")),

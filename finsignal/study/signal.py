@@ -58,4 +58,4 @@ def make_signal_rows(
     state, since = make_flat_state(run.symbols), bars["open_time"].iloc[-1]
     decided = decide_run(run, known_now, sentiment, state, strategy=strategy, parameters=table, since=since)
     texts = texts_at_end(run, known_now, sentiment)
-    return to_signal_rows(decided, texts, model=name, parameters=table, notes=notes)
+    return to_signal_rows(decided, texts, model=name, parameters=table, notes=notes, exits=run.exits)
