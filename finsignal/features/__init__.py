@@ -9,6 +9,7 @@ begins at least the lookback before the first row you need.
 """
 
 from finsignal.features.market import BETA_LOOKBACK, make_market_features
+from finsignal.features.modes import MODES, check_mode, decay
 from finsignal.features.prices import (
     FUNDING_LOOKBACK,
     LOOKBACK,
@@ -30,10 +31,13 @@ __all__ = [
     "BETA_LOOKBACK",
     "FUNDING_LOOKBACK",
     "LOOKBACK",
+    "MODES",
     "OPEN_INTEREST_LOOKBACK",
     "SENTIMENT_FEATURES",
     "SESSION_LOOKBACK",
     "aggregate_sentiment",
+    "check_mode",
+    "decay",
     "make_counted_texts",
     "make_funding_features",
     "make_market_features",

@@ -11,9 +11,13 @@ from pandas.api.extensions import ExtensionArray
 
 from finsignal.errors import ConfigError, TableError
 from finsignal.features.grid import check_options, first_decision, rows_of, to_features
+from finsignal.features.modes import NEUTRAL, check_mode, decay, likeliest, sum_window, to_votes
 from finsignal.tables import INSTANT, PROBABILITIES, to_integers
 
-SENTIMENT_FEATURES = ("sent_negative", "sent_neutral", "sent_positive", "sent_score", "sent_confidence", "sent_count")
+SENTIMENT_FEATURES = (
+    *("sent_negative", "sent_neutral", "sent_positive", "sent_score", "sent_confidence", "sent_count"),
+    "sent_novelty",
+)
 MISSING = np.iinfo(np.int64).min
 NO_ROWS = np.empty(0, dtype=np.int64)
 MOST_HALF_LIVES = 900  # beyond it 0.5**n leaves the normal doubles, and a mean of such weights is noise
@@ -38,17 +42,26 @@ def aggregate_sentiment(
     max_age: int,
     min_relevance: float,
     source_weights: Mapping[str, float],
+    mode: str = "weighted",
 ) -> pd.DataFrame:
-    """FEATURES for every symbol and bar: the weighted mean of the probabilities of the texts known at the decision.
+    """FEATURES for every symbol and bar: what the texts known at the decision say together, by one of MODES.
 
     sent_negative, sent_neutral, sent_positive: P = sum(w p) / sum(w); they sum to 1.
     sent_score: P_positive - P_negative. sent_confidence: the largest P.
-    sent_count: texts that count; 0.0 where none does, and then the other columns are NaN.
+    sent_count: texts that count; 0.0 where none does, and then the columns above are NaN.
+    sent_novelty: sent_count over the texts that would count if repeats of a story did too: 1 where all is new, 0 where
+    repeats alone are left of what was told before; NaN where nothing was said.
 
-    w = 0.5**(age / half_life) * relevance * weight of the source (1 where `source_weights` does not name it) * the
-    text's largest probability. Age counts grid bars, from the first decision at which the text was known (0); beyond
-    `max_age` it does not count. A text is known at the later of its news `time` and its sentiment `time`. Texts below
-    `min_relevance`, of weight 0, or without a sentiment row are as if they did not exist.
+    'weighted': w = 0.5**(age / half_life) * relevance * weight of the source (1 where `source_weights` does not name
+    it) * the text's largest probability.
+    'majority': each text is for its likeliest label alone (p is 1 or 0), with the same w.
+    'unanimous': as 'weighted' where all texts that count have the same likeliest label, else P_neutral is 1.
+    'rolling': w = relevance * weight of the source, at any age and confidence; `half_life` has no part in it.
+    Of two likeliest labels a text has neither: it is neutral.
+
+    Age counts grid bars, from the first decision at which the text was known (0); beyond `max_age` it does not count. A
+    text is known at the later of its news `time` and its sentiment `time`. Texts below `min_relevance`, of weight 0, or
+    without a sentiment row are as if they did not exist.
 
     A story counts once: a text is a repeat if another of the same story and symbol was known before it (by time, then
     article_id) and at most `max_age` bars before it. A repeat hides the next as well. An empty story is no story.
@@ -57,25 +70,29 @@ def aggregate_sentiment(
     """
     names = check_options(symbols, max_age)
     _check_weights(half_life, max_age, min_relevance, source_weights)
+    check_mode(mode)
     size = len(bars)
-    out = np.full((6, len(names), size), np.nan)
+    out = np.full((len(SENTIMENT_FEATURES), len(names), size), np.nan)
     out[5] = 0.0
     probabilities = [sentiment[p].to_numpy() for p in PROBABILITIES]
-    for texts in _count_texts(news, sentiment, bars, names, max_age, min_relevance, source_weights):
-        columns = [texts.weight * p[texts.score] for p in probabilities] + [texts.weight]
+    for texts in _count_texts(news, sentiment, bars, names, max_age, min_relevance, source_weights, mode):
+        said = np.stack([p[texts.score] for p in probabilities])
         # bincount adds in row order, which is the texts' order in time: a later text changes no earlier sum.
-        fresh = np.stack(
-            [np.bincount(texts.first, weights=c, minlength=size) for c in columns]
-            + [np.bincount(texts.first, minlength=size).astype(float)]
-        )
+        columns = [*(texts.weight * vote for vote in to_votes(said, mode)), texts.weight]
+        fresh = np.stack([np.bincount(texts.first, weights=c, minlength=size) for c in columns])
         total = fresh.copy()
         for age in range(1, min(max_age, size - 1) + 1):
-            total[:4, age:] += fresh[:4, :-age] * 0.5 ** (age / half_life)
-            total[4, age:] += fresh[4, :-age]
+            total[:, age:] += fresh[:, :-age] * decay(age, half_life=half_life, mode=mode)
         shares = np.full((3, size), np.nan)
         np.divide(total[:3], total[3], out=shares, where=total[3] > 0)
-        out[:, texts.code] = [*shares, shares[2] - shares[0], shares.max(axis=0), total[4]]
-    return to_features(bars, names, dict(zip(SENTIMENT_FEATURES, out.reshape(6, -1), strict=True)))
+        count, told = (sum_window(np.bincount(first, minlength=size), max_age) for first in (texts.first, texts.told))
+        if mode == "unanimous":
+            labels = np.stack([np.bincount(texts.first[likeliest(said) == n], minlength=size) for n in range(3)])
+            divided = sum_window(labels, max_age).max(axis=0) < count
+            shares[:, divided] = (np.arange(3) == NEUTRAL)[:, None]
+        novelty = np.divide(count, told, out=np.full(size, np.nan), where=told > 0)
+        out[:, texts.code] = [*shares, shares[2] - shares[0], shares.max(axis=0), count, novelty]
+    return to_features(bars, names, dict(zip(SENTIMENT_FEATURES, out.reshape(len(out), -1), strict=True)))
 
 
 def texts_behind(
@@ -89,12 +106,13 @@ def texts_behind(
     max_age: int,
     min_relevance: float,
     source_weights: Mapping[str, float],
+    mode: str = "weighted",
 ) -> pd.DataFrame:
     """The texts that `aggregate_sentiment` counts for one symbol at each of the bars at `positions`, oldest first.
 
     The columns of NEWS, then p_negative, p_neutral, p_positive, known (instant), position (of the bar), age (grid bars)
-    and share (fraction of the whole weight at that bar; sums to 1). Empty where no text counts. Options as in
-    `aggregate_sentiment`.
+    and share (fraction of the whole weight at that bar; sums to 1; by 'unanimous' also of texts that disagree). Empty
+    where no text counts. Options as in `aggregate_sentiment`.
     """
     names = check_options([symbol], max_age)
     texts = make_counted_texts(
@@ -106,6 +124,7 @@ def texts_behind(
         max_age=max_age,
         min_relevance=min_relevance,
         source_weights=source_weights,
+        mode=mode,
     )
     columns = [*news.columns, *PROBABILITIES, "known", "position", "age", "share"]
     pieces = []
@@ -113,7 +132,7 @@ def texts_behind(
         age = position - texts["first"]
         counted = texts[(age >= 0) & (age <= max_age)]
         counted = counted.assign(position=position, age=position - counted["first"])
-        weight = counted["weight"] * 0.5 ** (counted["age"] / half_life)
+        weight = counted["weight"] * decay(counted["age"], half_life=half_life, mode=mode)
         pieces.append(counted.assign(share=weight / weight.sum())[columns])
     return pd.concat(pieces, ignore_index=True)
 
@@ -128,6 +147,7 @@ def make_counted_texts(
     max_age: int,
     min_relevance: float,
     source_weights: Mapping[str, float],
+    mode: str = "weighted",
 ) -> pd.DataFrame:
     """The texts that count at some bar, with code (of the symbol), known, first (position of the bar) and weight.
 
@@ -136,7 +156,8 @@ def make_counted_texts(
     """
     names = check_options(symbols, max_age)
     _check_weights(half_life, max_age, min_relevance, source_weights)
-    found = list(_count_texts(news, sentiment, bars, names, max_age, min_relevance, source_weights))
+    check_mode(mode)
+    found = list(_count_texts(news, sentiment, bars, names, max_age, min_relevance, source_weights, mode))
     none = np.empty(0, dtype=np.int64)
     row, score, known, first = (
         np.concatenate([none, *(getattr(t, name) for t in found)]) for name in ("row", "score", "known", "first")
@@ -161,7 +182,8 @@ class _Texts:
     score: np.ndarray  # position in sentiment
     known: np.ndarray  # microseconds
     first: np.ndarray  # position of the bar
-    weight: np.ndarray
+    weight: np.ndarray  # at age 0
+    told: np.ndarray  # positions of the bars of all that was told, repeats too
 
 
 def _count_texts(
@@ -172,6 +194,7 @@ def _count_texts(
     max_age: int,
     min_relevance: float,
     source_weights: Mapping[str, float],
+    mode: str,
 ) -> Iterator[_Texts]:
     """The texts that count, symbol by symbol, so that no more than one symbol's rows are ever copied."""
     decisions, begin = to_integers(bars["time"]), first_decision(bars)
@@ -190,17 +213,19 @@ def _count_texts(
         if match is not None:
             row, score = _positions(row)[match >= 0], _positions(score)[match[match >= 0]]
         weight = relevance[row] * _weigh(sources[row], source_weights)
-        weight = weight * np.maximum(np.maximum(*(p[score] for p in probabilities[:2])), probabilities[2][score])
+        sure = weight * np.maximum(np.maximum(*(p[score] for p in probabilities[:2])), probabilities[2][score])
+        weight = weight if mode == "rolling" else sure
         # The later of the two; the smallest integer is an instant that is missing, which is never known.
         known = np.where(scored[score] == MISSING, MISSING, np.maximum(times[row], scored[score]))
         first = np.searchsorted(decisions, known)
         # Before the first decision the age in bars is unknown; after the last the text waits for a bar not here.
-        good = (relevance[row] >= min_relevance) & (weight > 0) & (known >= begin) & (first < len(bars))
+        good = (relevance[row] >= min_relevance) & (sure > 0) & (known >= begin) & (first < len(bars))
         kept = _order(np.flatnonzero(good), known, ids[row])
+        told = first[kept]
         kept = kept[~_repeats(kept, stories[row], ids[row], first, max_age)]
         if len(kept):
             row, score = _positions(row)[kept], _positions(score)[kept]
-            yield _Texts(code, row, score, known[kept], first[kept], weight[kept])
+            yield _Texts(code, row, score, known[kept], first[kept], weight[kept], told)
 
 
 def _microseconds(instants: pd.Series) -> np.ndarray:

@@ -116,6 +116,7 @@ def make_features(
         max_age=rules.max_age,
         min_relevance=rules.min_relevance,
         source_weights=rules.source_weights,
+        mode=rules.mode,
     )
     more = [texts[list(SENTIMENT_FEATURES)]]
     if funding is not None:

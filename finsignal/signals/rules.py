@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from finsignal.clock import DAY, to_bar
 from finsignal.errors import ConfigError
-from finsignal.features import sentiment_lookback
+from finsignal.features import check_mode, sentiment_lookback
 
 TOLD = 24  # bars beyond a limit for which a reason still names what was newest; a bound, for a finite lookback
 
@@ -21,6 +21,10 @@ class NewsRules:
     min_relevance: float = 0.0  # texts below it do not count
     source_weights: Mapping[str, float] = field(default_factory=dict)  # a source not named weighs 1
     price_max_age: int = 10  # bars after which the last price row is too old to speak
+    mode: str = "weighted"  # how texts become one opinion, one of features.MODES
+
+    def __post_init__(self) -> None:
+        check_mode(self.mode)
 
 
 SIZINGS = ("equal", "confidence", "inverse_volatility", "target_volatility")

@@ -11,7 +11,7 @@ import pandas as pd
 from finsignal import evidence
 from finsignal.config import ALWAYS, RunFile, check_parameters, to_parameters
 from finsignal.errors import ConfigError
-from finsignal.features import make_counted_texts
+from finsignal.features import decay, make_counted_texts
 from finsignal.signals import NO_EXITS, Decided, ExitRules, Strategy, decide
 from finsignal.study.inputs import text_rules
 from finsignal.tables import LABELS, PARAMETERS, PROBABILITIES
@@ -89,7 +89,7 @@ def texts_at_end(run: RunFile, known: Known, sentiment: pd.DataFrame) -> pd.Data
     texts = make_counted_texts(known.news, sentiment, known.bars, run.symbols, **text_rules(run))
     age = len(known.bars) - 1 - texts["first"]
     texts = texts[(age >= 0) & (age <= rules.max_age)]
-    weight = texts["weight"] * 0.5 ** (age.loc[texts.index] / rules.half_life)
+    weight = texts["weight"] * decay(age.loc[texts.index], half_life=rules.half_life, mode=rules.mode)
     texts = texts.assign(share=weight / weight.groupby(texts["symbol"]).transform("sum"))
     texts = texts.sort_values(["symbol", "share"], ascending=[True, False], kind="stable", ignore_index=True)
     return texts[[*known.news.columns, *PROBABILITIES, "known", "share"]]
