@@ -19,9 +19,10 @@ from finsignal.config import Feed, RunFile, to_span
 from finsignal.errors import ConfigError, SourceError, TableError
 from finsignal.lake import FETCHES, Lake, append, as_of, read_articles
 from finsignal.sources.capture import to_articles
+from finsignal.sources.dividends import to_dividends
 from finsignal.sources.news_files import read_news
 from finsignal.sources.price_files import read_prices
-from finsignal.study.inputs import beside, list_price_files, news_layout, price_layout
+from finsignal.study.inputs import beside, list_price_files, list_symbols, news_layout, price_layout
 from finsignal.tables import PRICES, to_integers
 
 OVERLAP = 3  # bars asked for again, so that a price corrected since is noticed
@@ -348,6 +349,8 @@ def fetch_files(lake: Lake, run: RunFile, *, now: pd.Timestamp) -> list[Outcome]
         bars = run.make_bars()
         prices, counts = read_prices(list_price_files(run), price_layout(run), bars=bars, now=now, limit=run.row_limit)
         new = append(lake, "prices", prices, recorded=now, market=run.market, bar=run.bar, in_order=True)
+        if "dividend" in prices:
+            append(lake, "actions", to_dividends(prices), recorded=now, market=run.market, in_order=True)
         store = _Store(lake, "files", run.market, run.bar, now)
         for symbol, rows in prices.groupby("symbol"):
             store.log(str(symbol), (rows["open_time"].min(), rows["time"].max()), rows=len(rows))
@@ -371,7 +374,7 @@ def fetch_for(run: RunFile, lake: Lake, *, now: pd.Timestamp, progress: bool = F
     window: dict[str, Any] = {"market": run.market, "bar": run.bar, "start": start, "end": now, "now": now}
     url = {"yahoo": rules.yahoo_url, "bybit": rules.bybit_url}
     if rules.prices:
-        out += fetch_prices(lake, rules.prices, run.symbols, url=url[rules.prices], progress=progress, **window)
+        out += fetch_prices(lake, rules.prices, list_symbols(run), url=url[rules.prices], progress=progress, **window)
     tables = [table for table in ("funding", "open_interest") if getattr(rules, table)]
     if tables:
         out += fetch_derivatives(lake, run.symbols, tables, url=rules.bybit_url, progress=progress, **window)

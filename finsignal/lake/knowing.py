@@ -16,7 +16,7 @@ from finsignal.lake.contracts import Kept, to_kept
 from finsignal.lake.ordering import newest, order_once, take, to_codes, to_frame
 from finsignal.lake.reading import INSTANT_BEFORE, Wanted, read_rows, to_root
 from finsignal.lake.store import Lake
-from finsignal.tables import INSTANT
+from finsignal.tables import INSTANT, to_integers
 
 
 def as_of(
@@ -81,6 +81,41 @@ def read_splits_by(
     )
     actions = to_frame(found, newest(found, kept.contract.key), kept)
     return actions[actions["kind"] == "split"]
+
+
+def read_dividends(
+    lake: Lake,
+    t: pd.Timestamp,
+    *,
+    recorded_by: pd.Timestamp,
+    market: str,
+    symbols: Sequence[str] | None = None,
+    since: pd.Timestamp | None = None,
+) -> pd.DataFrame:
+    """ACTIONS of kind dividend with since < time <= t, as recorded by then, in cash a unit on the basis of `t`.
+
+    The basis is that of the prices which `as_of` gives for the same `t`: a dividend stored before a split that came
+    into force by `t` is divided by it, one stored after a split that had not yet is multiplied back. One that goes ex
+    at the open of a split is for the new units.
+    """
+    kept = to_kept("actions")
+    until, by = to_instant(t, where="lake: t", tz=None), to_instant(recorded_by, where="lake: recorded_by", tz=None)
+    after = None if since is None else to_instant(since, where="lake: since", tz=None)
+    among = None if symbols is None else ("symbol", list(symbols))
+    root = to_root(lake, "actions", kept, market=market, bar="")
+    rows = read_rows(root, kept, Wanted(after, until, by, among))
+    rows = rows.filter(pc.equal(rows["kind"], "dividend"))
+    positions = newest(rows, kept.contract.key)
+    frame = to_frame(rows, positions, kept)
+    splits = read_splits_by(lake, market=market, recorded_by=by, symbols=symbols)
+    if frame.empty or splits.empty:
+        return frame
+    places, fetched = to_codes(rows["symbol"])[positions], to_codes(rows["recorded"])[positions]
+    # A bar that opens at a split ends after it, and so must what is paid at that open.
+    before = to_integers(frame["time"]) + 1
+    values = frame.rename(columns={"value": "dividend"}).assign(volume=0.0)
+    values = to_basis(values, (places, before), fetched, splits, until)
+    return kept.contract.check(frame.assign(value=values["dividend"]))
 
 
 def read_links(

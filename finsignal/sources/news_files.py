@@ -14,7 +14,17 @@ import pandas as pd
 
 from finsignal.clock import PRECISIONS, end_of_precision, known_time
 from finsignal.errors import ConfigError, TableError, did_you_mean
-from finsignal.sources.rows import NOT_MAPPED, Counts, FileLayout, check_now, read_rows, to_stamps, to_text
+from finsignal.sources.renaming import check_renamed, drop_other_company, rename
+from finsignal.sources.rows import (
+    NOT_MAPPED,
+    OTHER_COMPANY,
+    Counts,
+    FileLayout,
+    check_now,
+    read_rows,
+    to_stamps,
+    to_text,
+)
 from finsignal.tables import ARTICLES, INSTANT, LINKS, to_integers
 
 MIDNIGHT_LIMIT = 0.05  # share of stamps at exact midnight above which a source must say that it stamps dates
@@ -34,9 +44,12 @@ class NewsLayout(FileLayout):
     symbol: str | None = None
     """Column that says whom the item is about: a symbol, or a word that symbol_map turns into symbols."""
     symbol_fixed: str | None = None
-    """The symbol of all items, where the file has no column of it."""
+    """The symbol of all items, where the file has no column of it; "*" is news of the market as a whole."""
     symbol_map: Mapping[str, str | Sequence[str]] | None = None
-    """Value of the symbol column -> symbol or symbols. Items with no value in it are left out and counted."""
+    """Value of the symbol column -> symbol or symbols, or "*" for news of the market as a whole. Items with no value in
+    it are left out and counted."""
+    renamed: Mapping[str, str] | None = None
+    """Symbol of the file -> symbol of the run, as in the layout of prices; applied after symbol_map."""
     symbol_separator: str | None = None
     """What stands between several symbols in one field, such as ";"."""
     source: str | None = None
@@ -66,6 +79,9 @@ class NewsLayout(FileLayout):
             raise ConfigError("NewsLayout: symbol and symbol_fixed exclude each other; keep one.")
         if self.symbol is None and (self.symbol_map is not None or self.symbol_separator is not None):
             raise ConfigError("NewsLayout: symbol_map and symbol_separator need symbol, the column they are about.")
+        if self.symbol is None and self.renamed is not None:
+            raise ConfigError("NewsLayout: renamed needs symbol, the column it is about.")
+        check_renamed(self.renamed, where="NewsLayout")
         if self.source is None and self.source_is_url:
             raise ConfigError("NewsLayout: source_is_url needs source, the column of addresses.")
         if self.source is not None and self.source_fixed:
@@ -130,6 +146,8 @@ def read_news(
     frame, counts = counts.drop(frame, frame["published"] > now, "stamp in the future")
     frame, counts = counts.drop(frame, (frame["title"] == "") & (frame["text"] == ""), "no text")
     frame, counts = counts.drop(frame, frame["unmapped"], NOT_MAPPED)
+    if layout.renamed:
+        frame, counts = _rename(frame, counts, layout.renamed, path)
     if layout.symbol is not None:
         frame, counts = counts.drop(frame, [not found for found in frame["symbols"]], "no symbol")
     if layout.id is not None:
@@ -191,6 +209,19 @@ def _to_symbols(rows: pd.DataFrame, layout: NewsLayout) -> tuple[list[tuple[str,
         symbols.append(found[values])
         unmapped.append(not found[values] and any(value.strip() for value in values))
     return symbols, unmapped
+
+
+def _rename(frame: pd.DataFrame, counts: Counts, renamed: Mapping[str, str], path: Path) -> tuple[pd.DataFrame, Counts]:
+    """The items under the names of the run; one that bore only another company's name is left out."""
+    single = frame[["file", "published", "symbols"]].explode("symbols")
+    single = single.rename(columns={"symbols": "symbol", "published": "stamp"})
+    kept, found = drop_other_company(single, Counts(), renamed, path)
+    kept = kept.assign(symbol=rename(kept["symbol"], kept["stamp"], renamed))
+    ours = kept.groupby(level=0)["symbol"].agg(lambda names: tuple(sorted(set(names.dropna()))))
+    gone = ~frame.index.isin(kept.index)
+    frame, counts = counts.drop(frame, gone, OTHER_COMPANY)
+    symbols = pd.Series([ours[row] for row in frame.index], index=frame.index, dtype="object")
+    return frame.assign(symbols=symbols), counts + Counts(notes=found.notes)
 
 
 def _map_symbols(values: Sequence[str], symbol_map: Mapping[str, str | Sequence[str]] | None) -> tuple[str, ...]:

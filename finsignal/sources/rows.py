@@ -34,7 +34,14 @@ KNOWN = "known already"
 REPEATED = "repeated in the batch"
 NOT_LINKED = "about no symbol of the run"
 MARKET_WIDE = "market-wide, left out"
-EXPECTED = frozenset({UNFINISHED, OUTSIDE, NOT_MAPPED, NO_ARTICLE, KNOWN, REPEATED, NOT_LINKED, MARKET_WIDE})
+OTHER_SYMBOL = "of a symbol that is not in the run"
+OTHER_COMPANY = "of another company that bore the name before"
+EXPECTED = frozenset(
+    {
+        *(UNFINISHED, OUTSIDE, NOT_MAPPED, NO_ARTICLE, KNOWN, REPEATED, NOT_LINKED, MARKET_WIDE),
+        *(OTHER_SYMBOL, OTHER_COMPANY),
+    }
+)
 
 
 @dataclass(frozen=True)

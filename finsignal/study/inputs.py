@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import pandas as pd
 from finsignal.clock import to_instant
 from finsignal.config import RunFile
 from finsignal.errors import ConfigError, LookaheadError, TableError, did_you_mean
-from finsignal.lake import Lake, as_of, open_lake, read_links
+from finsignal.lake import Lake, as_of, open_lake, read_dividends, read_links
 from finsignal.sentiment.score import Model
 from finsignal.signals import bars_of_rows
-from finsignal.sources.capture import to_news
+from finsignal.sources.capture import MARKET, to_news
+from finsignal.sources.dividends import to_dividends
 from finsignal.sources.files import (
     Counts,
     NewsLayout,
@@ -25,6 +27,9 @@ from finsignal.sources.files import (
     read_prices,
     score_relevance,
 )
+from finsignal.sources.renaming import to_rename
+from finsignal.sources.rows import MARKET_WIDE
+from finsignal.tables import LINKS
 
 MOMENT = pd.Timedelta(microseconds=1)
 UNKNOWN_SCORES = (
@@ -36,7 +41,10 @@ UNKNOWN_SCORES = (
 class Inputs:
     """What a run reads: grid, prices, news of its symbols with relevance, and how many rows were dropped and why.
 
-    funding and open_interest are None where the run has none.
+    funding and open_interest are None where the run has none. actions are the dividends that an account receives, on
+    the basis of `prices`, whose splits are in them already; None where prices come from files that say nothing of them.
+    index holds the prices of the symbol that stands for the market, whether it is traded or not; None where none is
+    named.
     """
 
     bars: pd.DataFrame
@@ -46,6 +54,8 @@ class Inputs:
     news_counts: Counts
     funding: pd.DataFrame | None = None
     open_interest: pd.DataFrame | None = None
+    actions: pd.DataFrame | None = None
+    index: pd.DataFrame | None = None
 
 
 def read_inputs(run: RunFile, *, now: pd.Timestamp, ahead: bool = False) -> Inputs:
@@ -68,6 +78,8 @@ def read_inputs(run: RunFile, *, now: pd.Timestamp, ahead: bool = False) -> Inpu
             raise TableError(
                 f"prices: no bar of {symbol} between {run.start} and {run.end}; check symbols and sources."
             )
+    if inputs.index is not None and inputs.index.empty:
+        raise TableError(f"prices: no bar of {run.index}, the run's index, between {run.start} and {run.end}.")
     news = inputs.news
     first, last = bars["time"].iloc[0], bars["time"].iloc[-1]
     if not news["time"].between(first, last).any():
@@ -81,27 +93,72 @@ def _read_files(run: RunFile, bars: pd.DataFrame, now: pd.Timestamp) -> Inputs:
         raise ConfigError(f"{run.path}: no prices. Pass --prices FILE, or set prices_path or lake in the run file.")
     if not run.news_path:
         raise ConfigError(f"{run.path}: no news. Pass --news FILE, or set news_path or lake in the run file.")
-    files, rules = list_price_files(run), price_layout(run)
-    prices, price_counts = read_prices(files, rules, bars=bars, now=now, limit=run.row_limit)
-    prices = prices[prices["symbol"].isin(run.symbols)].reset_index(drop=True)
-    layout = news_layout(run)
+    rules, layout = price_layout(run), news_layout(run)
+    _check_renamed(run, rules.renamed, "prices")
+    _check_renamed(run, layout.renamed, "news")
+    prices, price_counts = read_prices(
+        list_price_files(run), rules, bars=bars, now=now, limit=run.row_limit, symbols=list_symbols(run)
+    )
+    prices, index = _split_index(run, prices)
     articles, links, news_counts = read_news(beside(run, run.news_path), layout, now=now, limit=run.row_limit)
+    dropped = {}
     if layout.symbol is None and layout.symbol_fixed is None:
         if not run.names:
             raise ConfigError(f"{run.path}: [news] has no symbol column; state symbol_fixed, or [names] to look for.")
         links = make_links(articles, run.names)
-        reason, others = "names none of the run's symbols", len(articles) - links["article_id"].nunique()
+        dropped["names none of the run's symbols"] = len(articles) - links["article_id"].nunique()
+        wide = LINKS.empty()
     else:
-        reason, others = "filed under other symbols", int((~links["symbol"].isin(run.symbols)).sum())
-        links = links[links["symbol"].isin(run.symbols)].reset_index(drop=True)
-    news = join_news(articles, score_relevance(articles, links, run.names))
-    if others:
-        news_counts = replace(news_counts, dropped={**news_counts.dropped, reason: others})
-    return Inputs(bars, prices, news, price_counts, news_counts)
+        whole = (links["symbol"] == MARKET).to_numpy()
+        wide = _spread(run, links[whole])
+        dropped[MARKET_WIDE] = int(whole.sum()) if wide.empty else 0
+        ours = links["symbol"].isin(run.symbols).to_numpy()
+        dropped["filed under other symbols"] = int((~ours & ~whole).sum())
+        links = links[ours].reset_index(drop=True)
+    links = pd.concat([wide, score_relevance(articles, links, run.names)], ignore_index=True)
+    links = LINKS.to_table(
+        links.drop_duplicates(["article_id", "symbol"])
+    )  # market-wide news is relevant to its symbols
+    news = join_news(articles, links)
+    dropped = {reason: n for reason, n in dropped.items() if n}
+    news_counts = replace(news_counts, dropped={**news_counts.dropped, **dropped})
+    actions = to_dividends(prices) if rules.adj_close is not None else None
+    return Inputs(bars, prices, news, price_counts, news_counts, actions=actions, index=index)
+
+
+def list_symbols(run: RunFile) -> list[str]:
+    """The symbols whose prices the run needs: those it trades, and its index."""
+    return list(dict.fromkeys([*run.symbols, *([run.index] if run.index else [])]))
+
+
+def _split_index(run: RunFile, prices: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """The prices of the run's symbols, and those of its index."""
+    if not run.index:
+        return prices, None
+    index = prices[prices["symbol"] == run.index].reset_index(drop=True)
+    return prices[prices["symbol"].isin(run.symbols)].reset_index(drop=True), index
+
+
+def _spread(run: RunFile, links: pd.DataFrame) -> pd.DataFrame:
+    """Links to the market as links to the symbols that its news goes to, relevance 1.0."""
+    goes_to = run.symbols if run.market_news == "every" else [s for s in (run.market_news,) if s]
+    parts = [links.assign(symbol=symbol) for symbol in goes_to]
+    return LINKS.to_table(pd.concat(parts).astype({"symbol": "str"})) if parts else LINKS.empty()
+
+
+def _check_renamed(run: RunFile, renamed: Mapping[str, str] | None, section: str) -> None:
+    known = list_symbols(run)
+    for old, new in (renamed or {}).items():
+        name, _ = to_rename(new, where=f"{run.path}: {section}.renamed.{old}")
+        if name not in known:
+            raise ConfigError(
+                f"{run.path}: {section}.renamed.{old} leads to {name!r}, which the run does not have."
+                f"{did_you_mean(name, known)}"
+            )
 
 
 def _read_lake(run: RunFile, bars: pd.DataFrame, now: pd.Timestamp) -> Inputs:
-    """All that the lake holds by now of the run's period; splits are adjusted to now."""
+    """All that the lake holds by now of the run's period; splits and dividends are adjusted to now."""
     lake, since = open_lake(beside(run, run.lake)), bars["time"].iloc[0] - MOMENT
     tables = {
         name: read_lake_rows(run, lake, name, now, bars=bars, since=since, recorded_by=now)
@@ -110,7 +167,31 @@ def _read_lake(run: RunFile, bars: pd.DataFrame, now: pd.Timestamp) -> Inputs:
     }
     news, news_counts = read_lake_news(run, lake, now, since=since, recorded_by=now)
     kept = len(tables["prices"])
-    return Inputs(bars, news=news, price_counts=Counts(read=kept, kept=kept), news_counts=news_counts, **tables)
+    if run.index:
+        tables["index"] = read_lake_index(run, lake, now, bars=bars, since=since, recorded_by=now)
+    dividends = read_dividends(lake, now, recorded_by=now, market=run.market, symbols=run.symbols, since=since)
+    return Inputs(
+        bars,
+        news=news,
+        price_counts=Counts(read=kept, kept=kept),
+        news_counts=news_counts,
+        actions=dividends,
+        **tables,
+    )
+
+
+def read_lake_index(
+    run: RunFile,
+    lake: Lake,
+    t: pd.Timestamp,
+    *,
+    bars: pd.DataFrame,
+    since: pd.Timestamp,
+    recorded_by: pd.Timestamp,
+) -> pd.DataFrame:
+    """Prices of the run's index with since < time <= t, as the lake had them; rules as `read_lake_rows`."""
+    alone = replace(run, symbols=(run.index,), names={}, market_news="")
+    return read_lake_rows(alone, lake, "prices", t, bars=bars, since=since, recorded_by=recorded_by)
 
 
 def read_lake_rows(
@@ -179,9 +260,10 @@ def list_price_files(run: RunFile) -> dict[str, Path] | list[Path]:
         raise ConfigError(f"{run.path}: several symbols without a symbol column; name files as SYMBOL=file, one each.")
     if plain:
         named = {run.symbols[0]: plain[0]}
+    known = list_symbols(run)
     for symbol in named:
-        if symbol not in run.symbols:
-            hint = did_you_mean(symbol, run.symbols)
+        if symbol not in known:
+            hint = did_you_mean(symbol, known)
             raise ConfigError(f"{run.path}: a price file is named for {symbol!r}, which symbols does not have.{hint}")
     return {symbol: beside(run, p) for symbol, p in named.items()}
 
@@ -212,4 +294,5 @@ def text_rules(run: RunFile) -> dict[str, Any]:
         "max_age": rules.max_age,
         "min_relevance": rules.min_relevance,
         "source_weights": rules.source_weights,
+        "mode": rules.mode,
     }
