@@ -9,6 +9,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from reference import NONE, make_prices
+from signal_tables import HOUR, MINUTE, START, WORD, make_hours, make_signal_table
 
 from finsignal.backtest import Costs, run_backtest
 from finsignal.clock import make_bars
@@ -42,36 +43,14 @@ from finsignal.tables import (
     WEIGHTS,
 )
 
-MINUTE, HOUR = pd.Timedelta(minutes=1), pd.Timedelta(hours=1)
-START = pd.Timestamp("2024-03-04", tz="UTC")
 # Without shrinking: an example is a seed, and a smaller seed is no simpler.
 FEW = settings(max_examples=5, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 ONE = WeightRules(slots=1, gross=1.0, holding=3)
-WORD = {"B": "BUY", "S": "SELL", ".": "HOLD"}
-
-
-def make_hours(count: int) -> pd.DataFrame:
-    """Hourly bars of a market that never closes."""
-    return make_bars("24x7", "1h", start=START, end=START + count * HOUR, latency=MINUTE)
 
 
 def make_parameters(rows: list[tuple[str, str, float]] | None = None) -> pd.DataFrame:
     frame = pd.DataFrame(rows or [], columns=["time", "name", "value"])
     return PARAMETERS.to_table(frame.assign(time=pd.to_datetime(frame["time"], utc=True, format="ISO8601")))
-
-
-def make_signal_table(
-    bars: pd.DataFrame, words: Mapping[str, str], scores: Mapping[str, object] | None = None, confidence: object = 0.9
-) -> pd.DataFrame:
-    """SIGNALS of one letter a bar for each symbol: B, S or a dot. Scores are 0.5 unless given."""
-    parts = []
-    for symbol, letters in words.items():
-        part = bars[["open_time", "time"]].copy()
-        part["symbol"], part["signal"] = symbol, [WORD[letter] for letter in letters.replace(" ", "")]
-        part["score"] = (scores or {}).get(symbol, 0.5)
-        part["confidence"] = confidence[symbol] if isinstance(confidence, Mapping) else confidence
-        parts.append(part)
-    return SIGNALS.to_table(pd.concat(parts))
 
 
 def targets(

@@ -314,13 +314,15 @@ def to_lines(rows: Sequence[dict[str, Any]], kind: str) -> str:
         return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
     if kind == "csv":
         out = io.StringIO(newline="")
-        writer = csv.DictWriter(out, FLAT, extrasaction="ignore", lineterminator="\n")
+        columns = [*FLAT, *(["leave"] if rows and "leave" in rows[0] else [])]
+        writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         return out.getvalue()
     lines = []
     for row in rows:
         why = f"  {row['reason']}" if row["reason"] else ""
+        why += f"  leave: {row['leave']}" if row.get("leave") else ""
         lines.append(
             f"{row['symbol']:<10} {row['signal']:<4}  weight {row['weight']:+.3f}  score {number(row['score'])}  "
             f"{row['texts']} texts{why}\n"
