@@ -9,11 +9,10 @@ import pandas as pd
 import pytest
 from conftest import REPO
 
-from finsignal.clock import to_instant
 from finsignal.config import RunFile, load_strategy, read_run
 from finsignal.sentiment.score import load_model
 from finsignal.signals import Strategy, make_features
-from finsignal.splits import make_split
+from finsignal.splits import make_splits
 from finsignal.study import read_inputs
 from finsignal.study.inputs import check_seen
 from finsignal.tables import SENTIMENT, SIGNALS_ALLOWED
@@ -168,10 +167,10 @@ def test_a_run_file_that_searches_leaves_bars_on_both_sides_of_its_split(run: Ru
     assert (run.split is None) is (not run.search)
     if run.split is None:
         return
-    bars, until = run.make_bars(), to_instant(run.split.validation_until, where="test")
-    split = make_split(bars, validation_until=until, holding=run.weights.holding, max_age=run.features.max_age)
-    assert len(split.validation(bars)) > 100
-    assert len(split.test(bars)) > 100
+    bars = run.make_bars()
+    for split in make_splits(run.split, bars, holding=run.weights.holding, max_age=run.features.max_age):
+        assert len(split.train(bars)) + len(split.validation(bars)) > 100
+        assert len(split.test(bars)) > 20
 
 
 def test_a_run_file_says_whether_the_model_that_ships_has_seen_its_period(run: RunFile) -> None:

@@ -3,7 +3,7 @@ folder that is whole, says what was assumed first, and can be run again."""
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +18,11 @@ from finsignal.errors import ConfigError, LookaheadError, SourceError, TableErro
 from finsignal.features import texts_behind
 from finsignal.report.terminal import WIDTH, to_text
 from finsignal.sentiment.score import score_news
-from finsignal.signals import decide, make_flat_state
+from finsignal.signals import Strategy, decide, make_flat_state
 from finsignal.splits import Split, make_split
 from finsignal.study import Inputs, Study, make_signal_rows, read_inputs, run_study, write_study
+from finsignal.study.choosing import choose_settings
 from finsignal.study.inputs import check_seen, text_rules
-from finsignal.study.run import choose
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,13 @@ def split(tiny_run: RunFile, tiny_inputs: Inputs) -> Split:
 
 
 # --- choosing --------------------------------------------------------------------------------------------------------
+
+
+def choose(
+    run: RunFile, inputs: Inputs, sentiment: pd.DataFrame, strategy: Strategy, split: Split
+) -> tuple[Mapping[str, float], int]:
+    (choice,) = choose_settings(run, inputs, sentiment, strategy, [split])
+    return choice.values, choice.tried
 
 
 def test_the_setting_that_trades_wins_over_the_one_that_never_does(

@@ -22,6 +22,7 @@ from finsignal.errors import require
 from finsignal.report import sections, trades
 from finsignal.report.drawings import draw_equity, draw_positions
 from finsignal.report.text import Html, escape, items, to_json
+from finsignal.report.windows import draw_windows, list_windows, windows_part
 from finsignal.tables import BacktestResult
 
 
@@ -43,6 +44,7 @@ def make_report(
     split = (summary.get("period") or {}).get("split")
     equity, equity_note = draw_equity(result, curves, split)
     positions, positions_note = draw_positions(result.weights)
+    windows = list_windows(summary)
     verdict = summary.get("verdict") or {}
     word = str(verdict.get("word", "no verdict"))
     parts = {
@@ -64,7 +66,9 @@ def make_report(
         "costs": sections.costs_part(summary),
         "model": sections.model_part(summary.get("model")),
         "settings": sections.settings_part(summary, result.settings),
-        "drawings": to_json([drawing for drawing in (equity, positions) if drawing]),
+        "windows": windows_part(summary),
+        "windows_link": Html('<a href="#windows">Windows</a>') if windows else "",
+        "drawings": to_json([drawing for drawing in (equity, positions, draw_windows(windows)) if drawing]),
         "plotly": Html(plotly),
         "script": Html(script),
     }

@@ -177,8 +177,16 @@ def widen_single(layout: Drawing, index: pd.Index) -> None:
 
 
 def shade_split(layout: Drawing, split: Mapping[str, Any] | None) -> None:
-    """Shades the validation and test periods and names them."""
+    """Shades the validation and test periods of a single cut and names them; a line at each test that walks forward."""
     layout["shapes"], layout["annotations"] = [], []
+    if split and not split.get("validation"):
+        for window in split["windows"]:
+            at = str(pd.Timestamp(window["test"][0]).tz_localize(None))
+            layout["shapes"].append({
+                "type": "line", "xref": "x", "yref": "paper", "x0": at, "x1": at, "y0": 0, "y1": 1, "layer": "below",
+                "line": {"width": 1, "color": "#c9d0d7", "dash": "dot"},
+            })  # fmt: skip
+        return
     for name, color, drop in SHADES if split else ():
         first, last = (str(pd.Timestamp(moment).tz_localize(None)) for moment in split[name])  # type: ignore[index]
         layout["shapes"].append({

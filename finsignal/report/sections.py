@@ -177,9 +177,12 @@ def figures_part(summary: Mapping[str, Any]) -> Html:
     split = period.get("split")
     if split:
         for name in ("validation", "test"):
-            first, last = split[name]
-            rows.append((f"{name.capitalize()} period", f"{day(first)} to {day(last)}", "half-open, in UTC"))
-        rows.append(("Purge", f"{split.get('purge_bars', NONE)} bars", "left out between the two"))
+            if split.get(name):
+                first, last = split[name]
+                rows.append((f"{name.capitalize()} period", f"{day(first)} to {day(last)}", "half-open, in UTC"))
+        rows.append(("Purge", f"{split.get('purge_bars', NONE)} bars", "left out before what is tested"))
+        if split.get("embargo_bars"):
+            rows.append(("Embargo", f"{split['embargo_bars']} bars", "left out beyond the purge"))
     return table(("Figure", "Value", "Meaning"), rows, style="figures", numbers=(1,))
 
 

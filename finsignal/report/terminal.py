@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 WIDTH = 100
+WINDOWS = 12  # of those that walk forward, so many of the newest are shown
 
 
 def to_text(summary: Mapping[str, Any]) -> str:
@@ -23,18 +24,7 @@ def to_text(summary: Mapping[str, Any]) -> str:
             f"{period['sessions']} sessions, {', '.join(period['symbols'])} ({period['market']})",
         ),
     ]
-    if period["split"]:
-        validation = period["split"]["validation"]
-        lines.append(
-            _row(
-                "chosen",
-                (f"{_settings(summary['chosen'])}: " if summary["chosen"] else "as stated: ")
-                + f"{summary['settings_tried']} tried on {validation[0][:10]} to {validation[1][:10]}, "
-                f"{period['split']['purge_bars']} bars purged",
-            )
-        )
-    else:
-        lines.append(_row("settings tried", "1, as stated in the run file"))
+    lines += _split_lines(summary)
     dropped = ", ".join(f"{n:,} {reason}" for reason, n in texts["dropped"].items())
     lines.append(
         _row(
@@ -104,6 +94,32 @@ def to_text(summary: Mapping[str, Any]) -> str:
         )
     lines += ["", "Not financial advice."]
     return "\n".join(lines)
+
+
+def _split_lines(summary: Mapping[str, Any]) -> list[str]:
+    """What was chosen on what: one line for a single cut, a line for each of the newest windows that walk forward."""
+    split, tried = summary["period"]["split"], summary["settings_tried"]
+    if not split:
+        return [_row("settings tried", "1, as stated in the run file")]
+    if split["validation"]:
+        said = f"{_settings(summary['chosen'])}: " if summary["chosen"] else "as stated: "
+        first, last = (day[:10] for day in split["validation"])
+        return [_row("chosen", f"{said}{tried} tried on {first} to {last}, {split['purge_bars']} bars purged")]
+    windows = split["windows"]
+    embargo = f" and {split['embargo_bars']} of embargo" if split["embargo_bars"] else ""
+    said = (
+        f"{len(windows)} windows, {split['kind']}; {tried} settings tried, {split['purge_bars']} bars purged{embargo}"
+    )
+    lines = [_row("chosen", said if summary["chosen"] else f"as stated: {said}")]
+    lines += [f"  {'tested from':<17}{'to':<12}{'Sharpe':>8}{'train':>8}{'valid.':>8}  chosen before"]
+    older = len(windows) - WINDOWS
+    if older > 0:
+        lines.append(f"  ({older} earlier windows are in the report)")
+    for window in windows[max(older, 0) :]:
+        ratios = (window[f"sharpe_{name}"] for name in ("test", "train", "validation"))
+        test = "".join(f"{day[:10]:<{width}}" for day, width in zip(window["test"], (17, 12), strict=True))
+        lines.append(_wrap(_settings(window["chosen"]), f"  {test}{''.join(f'{_number(r):>8}' for r in ratios)}  "))
+    return lines
 
 
 def _row(name: str, text: str) -> str:

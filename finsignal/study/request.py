@@ -40,8 +40,8 @@ def read_request(request: Request, *, progress: bool = False) -> Read:
     return Read(request, files, inputs, {**given, **scored}, models, tuple(notes))
 
 
-def run_read(read: Read) -> Study:
-    """The study of what was read; its manifest has all that repeats it."""
+def run_read(read: Read, *, progress: bool = False) -> Study:
+    """The study of what was read; its manifest has all that repeats it. progress: a bar on stderr where it is long."""
     return run_study(
         read.request.run,
         read.inputs,
@@ -50,12 +50,13 @@ def run_read(read: Read) -> Study:
         notes=read.notes,
         request=read.request,
         files=read.files,
+        progress=progress,
     )
 
 
 def run_request(request: Request, *, progress: bool = False) -> Study:
-    """The request read and carried out. progress: a bar on stderr while texts are scored."""
-    return run_read(read_request(request, progress=progress))
+    """The request read and carried out. progress: a bar on stderr while texts are scored and settings are tried."""
+    return run_read(read_request(request, progress=progress), progress=progress)
 
 
 def read_given_scores(run: RunFile, path: Path | None, news: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list[str]]:

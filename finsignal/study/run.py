@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +14,23 @@ import pandas as pd
 
 from finsignal import evidence
 from finsignal.backtest import hold_weights
-from finsignal.clock import to_instant
-from finsignal.config import ALWAYS, RunFile, to_parameters
-from finsignal.errors import ConfigError
+from finsignal.config import RunFile
 from finsignal.features import texts_behind
 from finsignal.sentiment.score import Model
 from finsignal.signals import (
     NO_EXITS,
     Decided,
     Strategy,
-    make_features,
     make_flat_state,
-    make_signals,
-    to_limited,
-    to_weights,
 )
-from finsignal.splits import Split, make_split
+from finsignal.splits import Split, make_splits
 from finsignal.study.accounts import run_account
+from finsignal.study.choosing import Choice, choose_settings, net_sharpe, to_chosen_parameters
 from finsignal.study.deciding import decide_run
 from finsignal.study.inputs import UNKNOWN_SCORES, Inputs, check_seen, text_rules
 from finsignal.study.manifest import RUN_FOLDER_MARK, Request, make_manifest, write_manifest
 from finsignal.study.summary import make_summary
-from finsignal.tables import PARAMETERS, PROBABILITIES, SENTIMENT, BacktestResult, to_integers
+from finsignal.tables import PROBABILITIES, SENTIMENT, BacktestResult, to_integers
 from finsignal.writing import whole_folder
 
 TRADE_NEWS = (
@@ -72,15 +67,17 @@ def run_study(
     notes: Sequence[str] = (),
     request: Request | None = None,
     files: Mapping[str, str | None] | None = None,
+    progress: bool = False,
 ) -> Study:
     """The run carried out with the first of `sentiments` (name -> table), beside the others and the baselines.
 
-    Where the run has a [split], every combination of [search] is tried on the validation bars, each account starting
-    flat, and the one with the highest net Sharpe ratio is reported on the test bars; each sentiment chooses its own.
-    All accounts trade the same bars at the same costs. `models` are those behind the sentiments; scores
-    from elsewhere have none, and what they have seen is not known. `notes` are said first, beside the study's own.
+    Where the run has a [split], every combination of [search] is tried before each of its test windows, and the chosen
+    one (`choosing.choose_settings`) reported on it: one account over all of them, flat at the beginning of the first,
+    nothing closed at a new choice. Each sentiment chooses its own. All accounts trade the same bars at the same costs.
+    `models` are those behind the sentiments; scores from elsewhere have none, and what they have seen is not known.
+    `notes` are said first, beside the study's own.
     `request` and the digests of its `files` are what `study.run_request` read all this from; without them the run
-    folder says of what it was made, but cannot be repeated from it.
+    folder says of what it was made, but cannot be repeated from it. progress: a bar on stderr where choosing is long.
     """
     models = models or {}
     names = list(sentiments)
@@ -93,19 +90,21 @@ def run_study(
     if run.decision_latency == pd.Timedelta(0):
         said.append("Zero latency: decisions are made at the very open that they trade.")
     strategy = run.load_strategy()
-    split = _split(run, inputs.bars)
-    tested = inputs.bars if split is None else split.test(inputs.bars)
-    main = _one(run, inputs, sentiments[names[0]], strategy, split)
+    splits, bars = _splits(run, inputs.bars), inputs.bars
+    tested = bars[bars["open_time"] >= splits[0].test_start].reset_index(drop=True) if splits else bars
+    one = partial(_one, splits=splits, progress=progress)
+    main = one(run, inputs, sentiments[names[0]], strategy)
+    said += _note_blind(main.choices)
     compared = {names[0]: main}
     for name in names[1:]:
-        compared[name] = _one(run, inputs, sentiments[name], strategy, split)
+        compared[name] = one(run, inputs, sentiments[name], strategy)
     if (inputs.news["relevance"] < 1).any():
         unjudged = replace(inputs, news=inputs.news.assign(relevance=1.0))
-        compared["without the relevance filter"] = _one(run, unjudged, sentiments[names[0]], strategy, split)
+        compared["without the relevance filter"] = one(run, unjudged, sentiments[names[0]], strategy)
     baseline = run.load_baseline()
     if baseline is not None:
         stated = replace(run, parameters={}, search={})
-        compared["price features alone"] = _one(stated, inputs, SENTIMENT.empty(), baseline, split)
+        compared["price features alone"] = one(stated, inputs, SENTIMENT.empty(), baseline)
     results = {name: account.result for name, account in compared.items()}
     hold = hold_weights(tested, list(run.symbols), gross=min(run.weights.gross, 1.0))
     results["buy and hold"] = run_account(replace(run, exits=NO_EXITS), inputs, hold)
@@ -116,9 +115,8 @@ def run_study(
         sentiments[names[0]],
         figures,
         tested=tested,
-        split=split,
-        chosen=main.chosen,
-        tried=main.tried,
+        choices=main.choices,
+        sharpes=[net_sharpe(main.result, bars, market=run.market, split=split) for split in splits],
         notes=said,
         model=models.get(names[0]),
     )
@@ -141,69 +139,34 @@ class _Account:
     result: BacktestResult
     decided: Decided
     parameters: pd.DataFrame
-    tried: int
-    chosen: dict[str, float]
+    choices: tuple[Choice, ...]
 
 
-def _one(run: RunFile, inputs: Inputs, sentiment: pd.DataFrame, strategy: Strategy, split: Split | None) -> _Account:
-    parameters, tried = run.make_parameters(), 1
-    chosen: dict[str, float] = {}
-    if split is not None and run.search:
-        chosen, tried = choose(run, inputs, sentiment, strategy, split)
-        known = inputs.bars.loc[inputs.bars["open_time"] < split.validation_end, "close_time"].iloc[-1]
-        stated = parameters[~parameters["name"].isin(chosen)]
-        first = to_parameters({name: values[0] for name, values in run.search.items()}, known=ALWAYS)
-        parameters = PARAMETERS.to_table(pd.concat([stated, first, to_parameters(chosen, known=known)]))
-    since = split.test_start if split is not None else None
+def _one(
+    run: RunFile,
+    inputs: Inputs,
+    sentiment: pd.DataFrame,
+    strategy: Strategy,
+    splits: tuple[Split, ...],
+    *,
+    progress: bool,
+) -> _Account:
+    choices = choose_settings(run, inputs, sentiment, strategy, splits, progress=progress)
+    parameters = to_chosen_parameters(run, choices)
+    since = splits[0].test_start if splits else None
     state = make_flat_state(run.symbols)
     decided = decide_run(run, inputs, sentiment, state, strategy=strategy, parameters=parameters, since=since)
     result = run_account(run, inputs, decided.weights, settings=run.to_settings())
-    return _Account(result, decided, parameters, tried, chosen)
+    return _Account(result, decided, parameters, choices)
 
 
-def choose(
-    run: RunFile, inputs: Inputs, sentiment: pd.DataFrame, strategy: Strategy, split: Split
-) -> tuple[dict[str, float], int]:
-    """The combination of [search] with the highest net Sharpe ratio on the validation bars, and how many were tried.
-
-    Accounts start flat and are marked at the end. Equal ratios keep the combination stated first; one without a ratio
-    (no trade) never wins over one that has it.
-    """
-    bars = split.validation(inputs.bars)
-    features = make_features(
-        inputs.news,
-        inputs.prices,
-        sentiment,
-        bars,
-        run.symbols,
-        rules=run.features,
-        funding=inputs.funding,
-        open_interest=inputs.open_interest,
-    )
-    best: tuple[float, dict[str, float]] | None = None
-    combinations = list(itertools.product(*run.search.values()))
-    for values in combinations:
-        trial = dict(zip(run.search, values, strict=True))
-        parameters = to_parameters({**run.parameters, **trial}, known=ALWAYS)
-        signals = make_signals(features, strategy=strategy, parameters=parameters)
-        signals = to_limited(signals, inputs.prices, inputs.news, bars=bars, limits=run.limits)
-        weights, _ = to_weights(
-            signals,
-            inputs.prices,
-            make_flat_state(run.symbols),
-            bars=bars,
-            rules=run.weights,
-            exits=run.exits,
-            features=features,
-        )
-        result = run_account(run, replace(inputs, bars=bars), weights)
-        sharpe = evidence.measure(result, bars, market=run.market)["sharpe"]
-        ratio = -np.inf if sharpe is None else sharpe
-        if best is None or ratio > best[0]:
-            best = (ratio, trial)
-    if best is None:
-        raise ConfigError(f"{run.path}: [search] holds no value to try.")
-    return best[1], len(combinations)
+def _note_blind(choices: Sequence[Choice]) -> list[str]:
+    """What must be said where no setting had a Sharpe ratio on all that it was tried on: the first stood unjudged."""
+    searched = [choice for choice in choices if choice.values]
+    blind = sum(choice.is_blind for choice in searched)
+    if not blind:
+        return []
+    return [f"In {blind} of {len(searched)} choices no setting had a Sharpe ratio: the one stated first stands."]
 
 
 def make_trade_news(
@@ -232,11 +195,10 @@ def make_trade_news(
     )
 
 
-def _split(run: RunFile, bars: pd.DataFrame) -> Split | None:
+def _splits(run: RunFile, bars: pd.DataFrame) -> tuple[Split, ...]:
     if run.split is None:
-        return None
-    until = to_instant(run.split.validation_until, where=f"{run.path}: validation_until")
-    return make_split(bars, validation_until=until, holding=run.weights.holding, max_age=run.features.max_age)
+        return ()
+    return make_splits(run.split, bars, holding=run.weights.holding, max_age=run.features.max_age)
 
 
 def write_study(study: Study, folder: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,7 +14,7 @@ from finsignal.config import RunFile
 from finsignal.features import make_counted_texts
 from finsignal.sentiment.score import Model
 from finsignal.sources.files import count_relevance, longest_silences
-from finsignal.splits import Split
+from finsignal.study.choosing import Choice
 from finsignal.study.inputs import Inputs, text_rules
 
 
@@ -25,15 +25,15 @@ def make_summary(
     figures: Mapping[str, dict[str, Any]],
     *,
     tested: pd.DataFrame,
-    split: Split | None,
-    chosen: Mapping[str, float],
-    tried: int,
+    choices: Sequence[Choice],
+    sharpes: Sequence[float | None],
     notes: list[str],
     model: Model | None,
 ) -> dict[str, Any]:
     """The summary for JSON. `figures` are `evidence.measure` of each account, the run's own first; `tested` its bars.
 
-    Fractions throughout; None where a figure is not defined. `model` is None for scores from a file.
+    Fractions throughout; None where a figure is not defined. `choices` are the run's windows, `sharpes` the net Sharpe
+    ratio of its account in each one's test. `model` is None for scores from a file.
     """
     name = next(iter(figures))
     used, dropped = count_texts(run, inputs, sentiment)
@@ -53,13 +53,7 @@ def make_summary(
             "symbols": sorted(run.symbols),
             "market": run.market,
             "bar": run.bar,
-            "split": None
-            if split is None
-            else {
-                "validation": [split.validation_start.isoformat(), split.validation_end.isoformat()],
-                "test": [split.test_start.isoformat(), split.test_end.isoformat()],
-                "purge_bars": split.purge,
-            },
+            "split": _to_split(run, choices, sharpes),
         },
         "texts": {
             "read": inputs.news_counts.read,
@@ -89,8 +83,8 @@ def make_summary(
         "comparison": [evidence.compare(other, row) for other, row in figures.items()],
         "costs": dataclasses.asdict(run.costs),
         "model": _to_model(name, model),
-        "settings_tried": tried,
-        "chosen": dict(chosen),
+        "settings_tried": sum(choice.tried for choice in choices) if run.search else 1,
+        "chosen": dict(choices[-1].values) if choices else {},  # of windows the newest, which would trade on
         "assumptions": _assumptions(run),
     }
 
@@ -115,6 +109,38 @@ def count_texts(run: RunFile, inputs: Inputs, sentiment: pd.DataFrame) -> tuple[
         left = left & ~holds
     dropped["repeats of a story"] = int(left.sum())
     return used, dropped
+
+
+def _to_split(run: RunFile, choices: Sequence[Choice], sharpes: Sequence[float | None]) -> dict[str, Any] | None:
+    """The windows of a run, and what holds for all of them; validation is that of a single cut, else None."""
+    if not choices:
+        return None
+    windows = [
+        {
+            "train": _to_span(choice.split.train_start, choice.split.train_end),
+            "validation": _to_span(choice.split.validation_start, choice.split.validation_end),
+            "test": _to_span(choice.split.test_start, choice.split.test_end),
+            "tried": choice.tried,
+            "chosen": dict(choice.values),
+            "sharpe_train": choice.train,
+            "sharpe_validation": choice.validation,
+            "sharpe_test": sharpe,
+        }
+        for choice, sharpe in zip(choices, sharpes, strict=True)
+    ]
+    kind = run.split.kind if run.split is not None else ""
+    return {
+        "kind": kind or "single",
+        "validation": None if kind else windows[0]["validation"],
+        "test": _to_span(choices[0].split.test_start, choices[-1].split.test_end),
+        "purge_bars": choices[0].split.purge,
+        "embargo_bars": choices[0].split.embargo,
+        "windows": windows,
+    }
+
+
+def _to_span(start: pd.Timestamp | None, end: pd.Timestamp | None) -> list[str] | None:
+    return None if start is None or end is None else [start.isoformat(), end.isoformat()]
 
 
 def _to_model(name: str, model: Model | None) -> dict[str, Any]:
