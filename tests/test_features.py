@@ -5,6 +5,7 @@ import statistics
 import numpy as np
 import pandas as pd
 import pytest
+from feature_tables import HOUR, MINUTE, START, make_grid, make_texts, of, random_texts, truncated_equals
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_texts import plain_sums, plain_texts
@@ -28,22 +29,9 @@ from finsignal.features import (
 )
 from finsignal.features.technical import TECHNICAL_LOOKBACK
 from finsignal.signals import NewsRules, make_features
-from finsignal.tables import BARS, FEATURES, FUNDING, INSTANT, NEWS, OPEN_INTEREST, PRICES, SENTIMENT
+from finsignal.tables import FEATURES, FUNDING, INSTANT, NEWS, OPEN_INTEREST, PRICES, SENTIMENT
 
-HOUR, MINUTE = pd.Timedelta(hours=1), pd.Timedelta(minutes=1)
-START = pd.Timestamp("2024-03-04", tz="UTC")
 PLAIN = {"half_life": 2.0, "max_age": 4, "min_relevance": 0.0, "source_weights": {}}
-
-
-def make_grid(opens: pd.DatetimeIndex | int) -> pd.DataFrame:
-    """Hourly bars that decide a minute before they open."""
-    if isinstance(opens, int):
-        opens = pd.date_range(START, periods=opens, freq="1h")
-    return BARS.to_table(
-        pd.DataFrame(
-            {"open_time": opens, "close_time": opens + HOUR, "time": opens - MINUTE, "session": opens.strftime("%F")}
-        )
-    )
 
 
 def make_prices(close: dict[str, np.ndarray], volume: dict[str, np.ndarray] | None = None) -> pd.DataFrame:
@@ -57,49 +45,6 @@ def make_prices(close: dict[str, np.ndarray], volume: dict[str, np.ndarray] | No
         part["volume"] = np.ones(len(values)) if volume is None else volume[symbol]
         parts.append(part)
     return PRICES.to_table(pd.concat(parts))
-
-
-def make_texts(rows: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """News and sentiment of rows with `at` (hours after START) and `p`; the rest has defaults."""
-    full = [
-        {"id": f"t{n:04d}", "symbol": "A", "relevance": 1.0, "source": "wire", "story": f"s{n}"} | row
-        for n, row in enumerate(rows)
-    ]
-    frame = pd.DataFrame(full)
-    at = pd.Series([START + pd.Timedelta(hours=h) for h in frame["at"]], dtype=INSTANT)
-    news = NEWS.to_table(
-        pd.DataFrame(
-            {
-                "article_id": frame["id"],
-                "published": at - MINUTE,
-                "first_seen": pd.Series(pd.NaT, index=at.index, dtype=INSTANT),
-                "recorded": pd.Series(pd.NaT, index=at.index, dtype=INSTANT),
-                "time": at,
-                "title": "title",
-                "text": "text",
-                "source": frame["source"],
-                "url": "",
-                "story": frame["story"],
-                "symbol": frame["symbol"],
-                "relevance": frame["relevance"],
-            }
-        )
-    )
-    p = np.array(frame["p"].tolist(), dtype=float)
-    sentiment = SENTIMENT.to_table(
-        pd.DataFrame(
-            {
-                "article_id": frame["id"],
-                "time": at,
-                "symbol": frame["symbol"],
-                "p_negative": p[:, 0],
-                "p_neutral": p[:, 1],
-                "p_positive": p[:, 2],
-                "model": "fake",
-            }
-        )
-    )
-    return news, sentiment
 
 
 def random_close(seed: int, size: int) -> np.ndarray:
@@ -119,25 +64,6 @@ def random_prices(sizes: dict[str, int], *, opens: pd.DatetimeIndex | None = Non
         part["low"] = np.minimum(open_, close) * (1 - rng.uniform(0, 0.01, size))
         parts.append(part.assign(volume=rng.uniform(1, 9, size)))
     return PRICES.to_table(pd.concat(parts))
-
-
-def random_texts(seed: int, size: int, hours: int, symbols: tuple[str, ...] = ("A", "B")) -> list[dict]:
-    rng = np.random.default_rng(seed)
-    return [
-        {
-            "at": float(rng.uniform(-2, hours)),
-            "p": rng.dirichlet([1, 1, 1]),
-            "symbol": str(rng.choice(symbols)),
-            "relevance": float(rng.uniform(0, 1)),
-            "source": str(rng.choice(["wire", "blog"])),
-            "story": f"s{rng.integers(size // 2)}",
-        }
-        for _ in range(size)
-    ]
-
-
-def of(features: pd.DataFrame, column: str, symbol: str = "A") -> np.ndarray:
-    return features.loc[features["symbol"] == symbol, column].to_numpy()
 
 
 # --- price features: values ------------------------------------------------------------------------------------------
@@ -504,17 +430,6 @@ def test_the_night_and_the_weekend_age_nothing() -> None:
     friday = pd.Series([pd.Timestamp("2024-03-08 20:30", tz="UTC")], dtype=INSTANT)
     out = aggregate_sentiment(news.assign(time=friday), sentiment.assign(time=friday), grid, ["A"], **PLAIN)
     np.testing.assert_array_equal(of(out, "sent_count"), [0, 0, 1])
-
-
-def truncated_equals(function, table: pd.DataFrame, noise, cut: pd.Timestamp) -> bool:
-    """Whether rows decided by `cut` are the same bits with the future cut off, and with it replaced by noise."""
-    full = function(table)
-    past = full[full["time"] <= cut].reset_index(drop=True)
-    for changed in (table[table["time"] <= cut].reset_index(drop=True), noise(table, table["time"] > cut)):
-        again = function(changed)
-        if not past.equals(again[again["time"] <= cut].reset_index(drop=True)):
-            return False
-    return True
 
 
 def other_prices(prices: pd.DataFrame, where: pd.Series) -> pd.DataFrame:
