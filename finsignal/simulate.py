@@ -17,7 +17,7 @@ import pandas as pd
 
 from finsignal import simulated_texts as words
 from finsignal.clock import bar_of, end_of_precision, known_time, make_bars
-from finsignal.errors import ConfigError
+from finsignal.errors import ConfigError, TableError
 from finsignal.tables import ARTICLES, INSTANT, LABELS, LINKS, NEWS, PRICES, SENTIMENT, to_integers
 
 LATENCY = pd.Timedelta(minutes=1)  # from publication to known, as file layouts have it by default
@@ -26,6 +26,7 @@ OTHER_RELEVANCE = 0.1  # of a text about another company that names this one
 SOURCES = ("simulated wire", "simulated herald", "simulated market desk")
 
 SAMPLE_SEED = 20240102
+SAMPLE_INDEX = "SIMX"
 SAMPLE_SYMBOLS = {
     "OSTV": "Ostervale Robotics",
     "QLMF": "Quillmere Foods",
@@ -283,31 +284,50 @@ def make_sample(*, effect: float = SAMPLE_EFFECT) -> Market:
     )
 
 
-def write_sample(folder: Path) -> None:
-    """Writes prices.csv and news.csv of the bundled sample; the same bytes every time.
+def make_index(prices: pd.DataFrame, symbol: str) -> pd.DataFrame:
+    """PRICES of an index that holds every symbol of `prices`, of each the same value at the first open, which is 100.
 
-    prices.csv: time (the bar's open, UTC), symbol, open, high, low, close, volume. news.csv: published (UTC), symbol,
-    title, text, source, url.
+    It holds them unchanged. Its high is the mean of their highs, which they need not have reached together, so the
+    index itself stayed at or below it; likewise its low. Its volume is the sum of theirs. Every symbol must have
+    every bar. Raises TableError where one has not.
+    """
+    counts = prices.groupby("open_time").size()
+    if counts.nunique() != 1:
+        raise TableError("index: not every symbol has a row of every bar; an index needs them all.")
+    first = prices.groupby("symbol")["open"].transform("first")
+    levels = prices.assign(**{column: 100 * prices[column] / first for column in ("open", "high", "low", "close")})
+    means = levels.groupby(["open_time", "time"], as_index=False)[["open", "high", "low", "close"]].mean()
+    volume = prices.groupby(["open_time", "time"])["volume"].sum().to_numpy()
+    return PRICES.to_table(means.assign(symbol=symbol, volume=volume))
+
+
+def write_sample(folder: Path) -> None:
+    """Writes prices.csv, index.csv and news.csv of the bundled sample; the same bytes every time.
+
+    prices.csv: time (the bar's open, UTC), symbol, open, high, low, close, volume. index.csv: the same of an index of
+    the five companies (`make_index`). news.csv: published (UTC), symbol, title, text, source, url.
     """
     stamp = "%Y-%m-%dT%H:%M:%SZ"
     market = make_sample()
-    prices = market.prices.drop(columns="time").rename(columns={"open_time": "time"})
-    prices["time"] = prices["time"].dt.strftime(stamp)
-    for column in ("open", "high", "low", "close"):
-        prices[column] = prices[column].map("{:.4f}".format)
-    prices["volume"] = prices["volume"].astype("int64")
+    tables = {}
+    for name, table in (("prices.csv", market.prices), ("index.csv", make_index(market.prices, SAMPLE_INDEX))):
+        prices = table.drop(columns="time").rename(columns={"open_time": "time"})
+        prices["time"] = prices["time"].dt.strftime(stamp)
+        for column in ("open", "high", "low", "close"):
+            prices[column] = prices[column].map("{:.4f}".format)
+        tables[name] = prices.assign(volume=prices["volume"].astype("int64"))
     news = market.news.sort_values(["published", "article_id"])
     news["published"] = news["published"].dt.strftime(stamp)
     folder.mkdir(parents=True, exist_ok=True)
     news = news[["published", "symbol", "title", "text", "source", "url"]]
-    for name, table in (("prices.csv", prices), ("news.csv", news)):
+    for name, table in {**tables, "news.csv": news}.items():
         (folder / name).write_bytes(table.to_csv(index=False, lineterminator="\n").encode())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the bundled sample and says where; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m finsignal.simulate", description="Write the bundled sample.")
-    parser.add_argument("--out", type=Path, required=True, help="folder for prices.csv and news.csv")
+    parser.add_argument("--out", type=Path, required=True, help="folder for prices.csv, index.csv and news.csv")
     out = parser.parse_args(arguments).out
     write_sample(out)
     sys.stdout.write(f"{out}\n")

@@ -112,6 +112,7 @@ def test_a_step_as_of_a_spin_off_is_paid_in_cash_and_noted(tmp_path):
     assert counts.notes == (
         "daily.parquet: AAPL pays 20.0% of its close at 2024-03-08, counted as a dividend; a spin-off would look the "
         "same.",
+        "dividends found in the steps of 'adj': 1.",
     )
 
 
@@ -221,4 +222,4 @@ def test_news_under_the_old_name_is_news_of_the_new_one(tmp_path):
 def test_a_renamed_symbol_that_never_appears_is_noted(tmp_path):
     layout = PriceLayout(**{**vars(LAYOUT), "renamed": {"FBB": "AAPL"}})
     _, counts = read(tmp_path, make_rows(), layout)
-    assert counts.notes == ("daily.parquet: no row of 'FBB', which the layout renames to 'AAPL'.",)
+    assert counts.notes[0] == "daily.parquet: no row of 'FBB', which the layout renames to 'AAPL'."

@@ -16,6 +16,7 @@ from finsignal.tables import ACTIONS, PRICES
 
 NOW = pd.Timestamp("2026-01-01T00:00Z").as_unit("us")
 HOUR = pd.Timedelta(hours=1)
+STRATEGIES = Path(__file__).resolve().parents[1] / "strategies"
 
 
 def write_daily(folder: Path) -> RunFile:
@@ -151,6 +152,16 @@ def test_a_file_of_market_news_alone_needs_no_column_of_symbols(run):
     assert inputs.news["symbol"].tolist() == ["AAA"] * 10
     with pytest.raises(TableError, match="news: nothing known for AAA, BBB"):
         read_inputs(replace(run, news=layout, market_news=""), now=NOW)
+
+
+def test_the_bundled_example_reads_all_news_as_news_of_the_index_that_it_trades():
+    inputs = read_inputs(read_run(STRATEGIES / "index_news.toml"), now=NOW)
+    assert inputs.news_counts.dropped == {}
+    assert len(inputs.news) == inputs.news_counts.read
+    assert set(inputs.news["symbol"]) == {"SIMX"}
+    assert (inputs.news["relevance"] == 1).all()
+    assert inputs.index.equals(inputs.prices)
+    assert len(inputs.prices) == len(inputs.bars)
 
 
 @pytest.mark.parametrize("section", ["prices", "news"])

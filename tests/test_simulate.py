@@ -8,11 +8,12 @@ import pytest
 
 from finsignal import simulated_texts
 from finsignal.clock import bar_of, make_bars
-from finsignal.errors import ConfigError
+from finsignal.errors import ConfigError, TableError
 from finsignal.simulate import (
     SAMPLE_SYMBOLS,
     Market,
     main,
+    make_index,
     make_market,
     make_oracle_sentiment,
     make_sample,
@@ -236,9 +237,26 @@ def test_options_that_cannot_be_meant_are_refused(change: dict) -> None:
 def test_the_bundled_sample_is_what_its_command_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--out", str(tmp_path / "sample")]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'sample'}\n"
-    for name in ("prices.csv", "news.csv"):
+    for name in ("prices.csv", "index.csv", "news.csv"):
         assert (tmp_path / "sample" / name).read_bytes() == (SAMPLE / name).read_bytes(), name
-    assert sum((SAMPLE / name).stat().st_size for name in ("prices.csv", "news.csv")) < 1_500_000
+    assert sum((SAMPLE / name).stat().st_size for name in ("prices.csv", "index.csv", "news.csv")) < 1_500_000
+
+
+def test_an_index_is_what_it_costs_to_hold_all_from_the_first_open_on() -> None:
+    """Shares at 10 and 40: the index holds ten to one of 100 / 2 / 10 = 5 and 1.25, and moves as that portfolio."""
+    bars = hourly(1)[:3]
+    one = pd.DataFrame({"open_time": bars["open_time"], "time": bars["close_time"], "volume": 7.0})
+    first = one.assign(symbol="A", open=[10.0, 11.0, 12.0], close=[11.0, 12.0, 6.0])
+    second = one.assign(symbol="B", open=[40.0, 40.0, 20.0], close=[40.0, 20.0, 80.0])
+    prices = pd.concat([t.assign(high=t[["open", "close"]].max(axis=1) + 1) for t in (first, second)])
+    prices = PRICES.to_table(prices.assign(low=prices[["open", "close"]].min(axis=1) - 1))
+    index = make_index(prices, "X")
+    assert index["open"].tolist() == pytest.approx([100, 105, 85])
+    assert index["close"].tolist() == pytest.approx([105, 85, 130])
+    assert index["high"].tolist() == pytest.approx([12 * 5 + 41 * 1.25, 13 * 5 + 41 * 1.25, 13 * 5 + 81 * 1.25])
+    assert index["volume"].tolist() == [14, 14, 14]
+    with pytest.raises(TableError, match="not every symbol has a row of every bar"):
+        make_index(prices.iloc[:-1], "X")
 
 
 def test_the_bundled_sample_read_as_files_is_the_simulated_market() -> None:

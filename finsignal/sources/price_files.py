@@ -141,6 +141,10 @@ def read_prices(
     frame, total = _drop_repeats(frame, total)
     total.check(limit, where="prices")
     check_step(frame, bars, where="prices")
+    if layout.adj_close is not None:
+        total = total.note(
+            f"dividends found in the steps of {layout.adj_close!r}: {int((frame['dividend'] > 0).sum()):,}."
+        )
     return PRICES.to_table(frame.drop(columns=["file", "adj_close"], errors="ignore")), total
 
 
