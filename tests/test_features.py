@@ -348,8 +348,10 @@ def test_returns_that_the_index_lacks_are_left_out_and_too_few_are_no_beta() -> 
     moves = np.random.default_rng(2).normal(0, 0.01, 61)
     prices = make_prices({"A": np.cumprod(1 + 2 * moves), "M": np.cumprod(1 + moves)})
     index = PRICES.to_table(prices[prices["symbol"] == "M"])
-    for missing, known in ((15, True), (16, False)):  # each missing row of the index takes two returns: 60 - 30 are 30
-        some = PRICES.to_table(index[~np.isin(np.arange(61), 1 + 3 * np.arange(missing))])
+    # Each missing row of the index takes two returns, the newest one: 60 less 15 * 2 are 30, and one more is too many.
+    fifteen = 1 + 3 * np.arange(15)
+    for missing, known in ((fifteen, True), ([*fifteen, 60], False)):
+        some = PRICES.to_table(index[~np.isin(np.arange(61), missing)])
         beta = of(make_market_features(prices, some, make_grid(63), ["A"], max_age=5), "beta_60")[-1]
         assert beta == pytest.approx(2.0, rel=1e-9) if known else np.isnan(beta)
     still = make_prices({"M": np.ones(61)})
