@@ -115,12 +115,26 @@ def _exchange_bars(
     return opens[wanted].as_unit("us"), closes[wanted].as_unit("us"), sessions[wanted]
 
 
+def zone_of(market: str, *, start: pd.Timestamp, end: pd.Timestamp) -> datetime.tzinfo:
+    """The exchange's time zone; UTC where the market never closes. Raises ConfigError for an unknown market."""
+    zone: datetime.tzinfo = datetime.UTC if is_always_open(market) else _calendar(market, start, end).tz
+    return zone
+
+
 def _schedule(market: str, first: pd.Timestamp, last: pd.Timestamp) -> pd.DataFrame:
     """Opens, closes and breaks of the sessions from two days before `first` to two days after `last`, UTC."""
+    # Two days more on each side cover every zone.
+    low, high = (day.tz_localize(None).normalize() for day in (first - 2 * DAY, last + 2 * DAY))
+    schedule = _calendar(market, first, last).schedule
+    return schedule[(schedule.index >= low) & (schedule.index <= high)]
+
+
+def _calendar(market: str, first: pd.Timestamp, last: pd.Timestamp) -> Any:
+    """The exchange's calendar from two weeks before `first` to two weeks after `last`."""
     import exchange_calendars
 
-    # Explicit bounds: without them the calendar's range depends on today. Two days more on each side cover every zone,
-    # and two weeks hold at least one session, without which the calendar refuses to be made.
+    # Explicit bounds: without them the calendar's range depends on today. Two weeks hold at least one session, without
+    # which the calendar refuses to be made.
     low = (first - 14 * DAY).tz_localize(None).normalize()
     high = (last + 14 * DAY).tz_localize(None).normalize()
     with warnings.catch_warnings():
@@ -133,9 +147,7 @@ def _schedule(market: str, first: pd.Timestamp, last: pd.Timestamp) -> pd.DataFr
             ) from err
         except (ValueError, exchange_calendars.errors.NoSessionsError) as err:
             raise ConfigError(f"market: the calendar of {market} does not cover {first} to {last}: {err}") from err
-        schedule = calendar.schedule
-    near = (schedule.index >= low + 12 * DAY) & (schedule.index <= high - 12 * DAY)
-    return schedule[near]
+    return calendar
 
 
 def to_instant(stamp: Any, *, where: str, tz: str | None = "UTC") -> pd.Timestamp:

@@ -216,7 +216,8 @@ def alpha_beta(
     lags = min(int(4 * (size / 100) ** (2 / 9)), max(size - 1, 0))
     known = np.isfinite(r).all() and np.isfinite(m).all()
     if size < 3 or not known or m.min() == m.max():
-        return AlphaBeta(*[float("nan")] * 4, days=size, lags=lags)
+        nan = float("nan")
+        return AlphaBeta(nan, nan, nan, nan, size, lags)
     x = np.column_stack([np.ones(size), m - m.mean()])  # about its mean: the two columns are then at right angles
     slope = float(x[:, 1] @ r / (x[:, 1] @ x[:, 1]))
     intercept = float(r.mean() - slope * m.mean())

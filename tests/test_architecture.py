@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "finsignal"
 
 CORE = {"errors", "tables", "clock", "features", "signals", "splits", "metrics"}
 EDGE = {"sources", "sentiment", "fusion", "backtest", "simulate", "report", "lake", "ledger"}
-ON_BACKTEST = {"evidence", "sweep"}  # edge as well, and may import backtest
+ON_BACKTEST = {"evidence", "attribution", "sweep"}  # edge as well, and may import backtest
 SHELL = {"config", "fetching", "job", "cli", "__init__", "study"}
 ON_DISK = {"writing"}  # how files are written: of the edge, imports errors alone, and all outside the core may use it
 PARTS = {"simulated_texts": "simulate"}  # a module beside the one it is a part of

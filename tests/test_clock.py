@@ -31,6 +31,7 @@ from finsignal.clock import (
     to_bar,
     to_instant,
     to_instants,
+    zone_of,
 )
 from finsignal.errors import ConfigError, TableError
 from finsignal.tables import BARS, INSTANT, to_integers
@@ -640,3 +641,11 @@ def test_a_pass_serves_the_latest_decision_or_nothing(grid: pd.DataFrame, positi
     assert served in (None, latest)
     waiting = ((grid["time"] <= now) & (now < grid["open_time"])).to_numpy()
     assert (served is not None) == waiting.any()
+
+
+def test_the_zone_is_the_exchange_s_own_and_utc_where_the_market_never_closes() -> None:
+    start, end = (pd.Timestamp(day, tz="UTC") for day in ("2024-03-01", "2024-03-20"))
+    for market, zone in (("XNYS", "America/New_York"), ("XHKG", "Asia/Hong_Kong"), ("bybit-linear", "UTC")):
+        assert str(zone_of(market, start=start, end=end)) == zone
+    with pytest.raises(ConfigError, match="'NYSE!' is neither an exchange code"):
+        zone_of("NYSE!", start=start, end=end)
