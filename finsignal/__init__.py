@@ -22,6 +22,8 @@ _HOME = {
     "evaluate_model": "sentiment.evaluate",
     "make_features": "signals",
     "to_signal": "signals",
+    "to_volatility_threshold": "signals",
+    "to_funding_thresholds": "signals",
     "to_weights": "signals",
     "decide": "signals",
     "run_backtest": "backtest",

@@ -4,6 +4,7 @@ from finsignal.signals.decisions import Decided, Strategy, decide, make_features
 from finsignal.signals.known import bars_of_rows, known_closes
 from finsignal.signals.limits import to_limited
 from finsignal.signals.rules import NO_EXITS, NO_LIMITS, TOLD, ExitRules, Limits, NewsRules, WeightRules, lookback
+from finsignal.signals.thresholds import to_funding_thresholds, to_volatility_threshold
 from finsignal.signals.weights import make_flat_state, to_weights
 
 __all__ = [
@@ -23,7 +24,9 @@ __all__ = [
     "make_features",
     "make_flat_state",
     "make_signals",
+    "to_funding_thresholds",
     "to_limited",
     "to_signal",
+    "to_volatility_threshold",
     "to_weights",
 ]

@@ -24,7 +24,7 @@ from finsignal.features import (
 from finsignal.signals.limits import to_limited
 from finsignal.signals.rules import NO_EXITS, NO_LIMITS, ExitRules, Limits, NewsRules, WeightRules
 from finsignal.signals.weights import to_weights
-from finsignal.tables import FEATURES, PARAMETERS, SIGNALS, to_integers
+from finsignal.tables import FEATURES, PARAMETERS, SIGNALS, SIGNALS_ALLOWED, to_integers
 
 Strategy = Callable[..., pd.DataFrame]
 
@@ -178,35 +178,68 @@ def _check_answer(answer: Any, rows: int) -> pd.DataFrame:
             "strategy: expected a DataFrame with columns score, confidence and signal, "
             f"got {list(answer.columns) if isinstance(answer, pd.DataFrame) else type(answer).__name__}."
         )
-    if len(answer) != rows or not answer.index.equals(pd.RangeIndex(rows)):
-        raise TableError(f"strategy: expected one row for each of {rows} rows of features, in their order.")
+    answer = answer[[name for name in answer.columns if name in ("score", "confidence", "signal")]]
+    if len(answer.columns) > 3:
+        raise TableError(f"strategy: expected score, confidence and signal once each, got {list(answer.columns)}.")
+    if len(answer) != rows:
+        raise TableError(
+            f"strategy: expected one row for each of {rows} rows of features, got {len(answer)}; what is not traded is "
+            "HOLD."
+        )
+    if not answer.index.equals(pd.RangeIndex(rows)):
+        raise TableError(
+            f"strategy: expected the rows of features in their order, index 0 to {rows - 1}, got an index that begins "
+            f"{answer.index[:3].tolist()}; keep features.index."
+        )
+    for name in ("score", "confidence"):
+        dtype = answer[name].dtype
+        if not pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype):
+            raise TableError(f"strategy: expected numbers as {name}, got {dtype}, such as {answer[name].iloc[0]!r}.")
     if answer["signal"].isna().any():
         raise TableError("strategy: a signal is missing; no news is HOLD.")
+    wrong = ~answer["signal"].isin(SIGNALS_ALLOWED).to_numpy()
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise TableError(f"strategy: row {row} has signal {answer['signal'].iloc[row]!r}; expected SELL, HOLD or BUY.")
     return answer
+
+
+def _check_threshold(name: str, value: pd.Series | float, score: pd.Series) -> None:
+    values = value.dropna() if isinstance(value, pd.Series) else pd.Series([value])
+    if isinstance(value, pd.Series) and not value.index.equals(score.index):
+        raise ConfigError(f"{name}: expected a value for each of the {len(score)} scores, and their index; keep it.")
+    low = values[~(values > 0)]
+    if len(low) and name != "confidence_threshold":
+        raise ConfigError(f"{name}: {low.iloc[0]} must be above 0, or one score would mean BUY and SELL at once.")
 
 
 def to_signal(
     score: pd.Series,
     confidence: pd.Series,
     *,
-    buy_threshold: float,
-    sell_threshold: float,
-    confidence_threshold: float,
+    buy_threshold: pd.Series | float,
+    sell_threshold: pd.Series | float,
+    confidence_threshold: pd.Series | float,
     may_buy: pd.Series | bool = True,
     may_sell: pd.Series | bool = True,
 ) -> pd.DataFrame:
     """BUY, HOLD or SELL with its score and confidence, one row for each score.
 
     BUY if score >= buy_threshold and confidence >= confidence_threshold and may_buy; SELL if score <= -sell_threshold,
-    likewise; else HOLD. A score that is not known (NaN) is HOLD.
+    likewise; else HOLD. A score that is not known (NaN) is HOLD. A threshold is one number, or a Series with one for
+    each score, such as those of `signals.thresholds`; where it is not known nothing passes it. Raises ConfigError for a
+    buy or sell threshold that is not above 0, and for a Series with another index than the score's.
 
     >>> to_signal(pd.Series([0.5, -0.5, 0.1, float("nan")]), pd.Series([0.7, 0.7, 0.9, 0.9]), buy_threshold=0.3,
     ...           sell_threshold=0.3, confidence_threshold=0.6)["signal"].tolist()
     ['BUY', 'SELL', 'HOLD', 'HOLD']
     """
-    for name, value in {"buy_threshold": buy_threshold, "sell_threshold": sell_threshold}.items():
-        if not value > 0:
-            raise ConfigError(f"{name}: {value} must be above 0, or one score would mean BUY and SELL at once.")
+    for name, value in {
+        "buy_threshold": buy_threshold,
+        "sell_threshold": sell_threshold,
+        "confidence_threshold": confidence_threshold,
+    }.items():
+        _check_threshold(name, value, score)
     sure = confidence >= confidence_threshold
     buy, sell = (score >= buy_threshold) & sure & may_buy, (score <= -sell_threshold) & sure & may_sell
     signal = np.where(buy, "BUY", np.where(sell, "SELL", "HOLD"))
