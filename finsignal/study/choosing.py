@@ -16,6 +16,7 @@ from finsignal.errors import ConfigError
 from finsignal.signals import Strategy, make_features, make_flat_state, make_signals, to_limited, to_weights
 from finsignal.splits import Split
 from finsignal.study.accounts import run_account
+from finsignal.study.deciding import facts_beside
 from finsignal.study.inputs import Inputs
 from finsignal.tables import PARAMETERS, BacktestResult
 
@@ -118,8 +119,7 @@ def _try_settings(
         known.bars,
         run.symbols,
         rules=run.features,
-        funding=known.funding,
-        open_interest=known.open_interest,
+        **facts_beside(known),
     )
     ratios = np.full((len(settings), len(splits), 2), np.inf)
     total = len(settings) * len(stretches)

@@ -57,9 +57,13 @@ def decide_run(
         limits=run.limits,
         exits=run.exits,
         since=since,
-        funding=known.funding,
-        open_interest=known.open_interest,
+        **facts_beside(known),
     )
+
+
+def facts_beside(known: Known) -> dict[str, pd.DataFrame | None]:
+    """The tables beside news and prices that features are made of, as `decide` and `make_features` name them."""
+    return {"funding": known.funding, "open_interest": known.open_interest}
 
 
 def read_parameters(run: RunFile, path: Path | None) -> pd.DataFrame:
