@@ -27,6 +27,7 @@ from finsignal.splits import Split, make_splits
 from finsignal.study.accounts import run_account
 from finsignal.study.choosing import Choice, choose_settings, net_sharpe, to_chosen_parameters
 from finsignal.study.deciding import decide_run
+from finsignal.study.explaining import explain
 from finsignal.study.inputs import UNKNOWN_SCORES, Inputs, check_seen, text_rules
 from finsignal.study.manifest import RUN_FOLDER_MARK, Request, make_manifest, write_manifest
 from finsignal.study.summary import make_summary
@@ -54,6 +55,7 @@ class Study:
     sentiment: pd.DataFrame
     curves: pd.DataFrame
     trade_news: pd.DataFrame
+    attribution: pd.DataFrame
     summary: dict[str, Any]
     manifest: dict[str, Any]
 
@@ -109,6 +111,8 @@ def run_study(
     hold = hold_weights(tested, list(run.symbols), gross=min(run.weights.gross, 1.0))
     results["buy and hold"] = run_account(replace(run, exits=NO_EXITS), inputs, hold)
     figures = {name: evidence.measure(r, inputs.bars, market=run.market) for name, r in results.items()}
+    trade_news = make_trade_news(main.result, inputs.news, sentiments[names[0]], inputs.bars, text_rules(run))
+    explained = explain(run, inputs, main.result, hold=results["buy and hold"], trade_news=trade_news)
     summary = make_summary(
         run,
         inputs,
@@ -119,6 +123,7 @@ def run_study(
         sharpes=[net_sharpe(main.result, bars, market=run.market, split=split) for split in splits],
         notes=said,
         model=models.get(names[0]),
+        explained=explained,
     )
     return Study(
         run=run,
@@ -128,7 +133,8 @@ def run_study(
         news=inputs.news,
         sentiment=sentiments[names[0]],
         curves=pd.DataFrame({name: r.equity for name, r in results.items()}),
-        trade_news=make_trade_news(main.result, inputs.news, sentiments[names[0]], inputs.bars, text_rules(run)),
+        trade_news=trade_news,
+        attribution=explained.table,
         summary=summary,
         manifest=make_manifest(run, inputs, sentiments, models, request=request, files=files or {}),
     )
@@ -219,6 +225,7 @@ def write_study(study: Study, folder: Path) -> Path:
             "news": study.news,
             "sentiment": study.sentiment,
             "trade_news": study.trade_news,
+            "attribution": study.attribution,
         }.items():
             table.to_parquet(work / f"{name}.parquet", index=False)
         for name, content in {"summary": study.summary, "settings": study.result.settings}.items():

@@ -15,6 +15,7 @@ from finsignal.features import make_counted_texts
 from finsignal.sentiment.score import Model
 from finsignal.sources.files import count_relevance, longest_silences
 from finsignal.study.choosing import Choice
+from finsignal.study.explaining import Explained
 from finsignal.study.inputs import Inputs, text_rules
 
 
@@ -29,6 +30,7 @@ def make_summary(
     sharpes: Sequence[float | None],
     notes: list[str],
     model: Model | None,
+    explained: Explained,
 ) -> dict[str, Any]:
     """The summary for JSON. `figures` are `evidence.measure` of each account, the run's own first; `tested` its bars.
 
@@ -81,6 +83,8 @@ def make_summary(
         },
         "performance": figures[name],
         "comparison": [evidence.compare(other, row) for other, row in figures.items()],
+        "attribution": explained.attribution,
+        "alpha": explained.alpha,
         "costs": dataclasses.asdict(run.costs),
         "model": _to_model(name, model),
         "settings_tried": sum(choice.tried for choice in choices) if run.search else 1,
