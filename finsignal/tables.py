@@ -21,6 +21,7 @@ LABELS = ("negative", "neutral", "positive")
 PROBABILITIES = ("p_negative", "p_neutral", "p_positive")
 SIGNALS_ALLOWED = ("SELL", "HOLD", "BUY")
 ACTION_KINDS = ("split", "dividend")
+FLOWS = ("funding", "dividends", "borrow", "interest")  # cash that moves without an order
 
 INSTANT = "datetime64[us, UTC]"
 TEXT = "str"
@@ -441,11 +442,15 @@ PARAMETERS = Table("parameters", ("time", "name"), {"time": INSTANT, "name": TEX
 class BacktestResult:
     """What a backtest did, as plain tables. Times are bar opens in UTC, money is in units of the starting cash.
 
-    equity: net account value at each bar's close, indexed by the bar's open_time; gross: the same without any cost.
+    equity: net account value at each bar's close, indexed by the bar's open_time; gross: equity and all that was paid
+    up to then in fees, slippage, funding and borrow, so the same fills before costs.
     returns: net simple return per bar. weights: the target that stood at each bar (open_time x symbol).
-    orders: one row a fill (open_time, symbol, side, quantity, price, fee, slippage, weight).
+    orders: one row a fill (open_time, symbol, side, quantity, price, fee, slippage, weight, reason); slippage is cash
+    lost against the open, the level of a stop, or the close at which a session or a delisted name is closed.
     rejected: one row a bar at which a standing target could not be traded or was cut, with the reason.
     trades: one row an entry to its exit, or to the mark at the end (closed is False): it is not counted as a trade.
+    profit holds fees and slippage, funding and borrow paid, and dividends received.
+    flows: cash received (paid where negative) in each bar as funding, dividends, borrow and interest.
     settings: all that is needed to run it again.
     """
 
@@ -457,11 +462,13 @@ class BacktestResult:
     rejected: pd.DataFrame
     trades: pd.DataFrame
     settings: dict[str, Any]
+    flows: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(FLOWS), dtype=FLOAT))
 
     def write(self, folder: Path) -> None:
-        """Writes equity, weights, orders, rejected and trades as Parquet into an existing folder."""
+        """Writes equity, flows, weights, orders, rejected and trades as Parquet into an existing folder."""
         curve = pd.DataFrame({"equity": self.equity, "gross": self.gross, "returns": self.returns})
         curve.rename_axis("open_time").reset_index().to_parquet(folder / "equity.parquet", index=False)
         self.weights.rename_axis("open_time").reset_index().to_parquet(folder / "targets.parquet", index=False)
+        self.flows.rename_axis("open_time").reset_index().to_parquet(folder / "flows.parquet", index=False)
         for name in ("orders", "rejected", "trades"):
             getattr(self, name).to_parquet(folder / f"{name}.parquet", index=False)

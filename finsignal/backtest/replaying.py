@@ -1,0 +1,99 @@
+"""The fills once more in vectorbt, which gives positions and value, and must find what the loop found."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from finsignal.backtest.arrays import Market
+from finsignal.backtest.book import Fills
+from finsignal.errors import TableError, require
+
+AGREE = 1e-9  # of the cash
+
+
+def join_fills(fills: list[Fills]) -> dict[str, np.ndarray]:
+    """All fills as one array for each field, in the order in which they were done."""
+    names = ("symbol", "quantity", "price", "reference", "fee", "weight", "reason")
+    empty: dict[str, np.ndarray] = {name: np.zeros(0) for name in names}
+    empty |= {"symbol": np.zeros(0, dtype=np.int64), "reason": np.zeros(0, dtype=np.int64)}
+    joined = {name: np.concatenate([empty[name], *(getattr(fill, name) for fill in fills)]) for name in names}
+    sizes = [len(fill.symbol) for fill in fills]
+    bar = np.repeat(np.array([fill.bar for fill in fills], dtype=np.int64), sizes)
+    return joined | {"bar": bar}
+
+
+def simulate_fills(market: Market, fills: dict[str, np.ndarray], cash: float) -> tuple[Any, np.ndarray, float]:
+    """The vectorbt portfolio, the row of each bar's close in it, and the cash it has more than the account.
+
+    vectorbt holds one order a column and row, so a bar in which a symbol fills twice has two rows. Its cash knows no
+    flows, and it fills a bar's orders column by column: more cash keeps it from cutting what the account has paid for.
+    """
+    vbt = require("vectorbt", extra="backtest", work="a backtest")
+    bars, count = market.target.shape
+    rank = _rank(fills["bar"] * count + fills["symbol"])
+    rows = np.ones(bars, dtype=np.int64)
+    np.maximum.at(rows, fills["bar"], rank + 1)
+    last = rows.cumsum() - 1
+    row = last[fills["bar"]] - rows[fills["bar"]] + 1 + rank
+
+    order = np.lexsort((fills["symbol"], row))
+    flow = -(fills["quantity"] * fills["price"] + fills["fee"])[order]
+    more = cash + max(0.0, -float(flow.cumsum().min(initial=0.0)))
+
+    def wide(values: np.ndarray) -> pd.DataFrame:
+        out = np.full((int(last[-1]) + 1, count), np.nan)
+        out[row, fills["symbol"]] = values
+        return pd.DataFrame(out, copy=False)
+
+    closes = np.where(np.isfinite(market.marks), market.marks, 1.0)  # NaN times 0 units would be NaN
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # vectorbt's own use of pandas and numba; nothing of ours runs in here
+        portfolio = vbt.Portfolio.from_orders(
+            close=pd.DataFrame(np.repeat(closes, rows, axis=0) if len(order) and rows.max() > 1 else closes),
+            size=wide(fills["quantity"]),
+            size_type="amount",
+            price=wide(fills["price"]),
+            fixed_fees=wide(fills["fee"]),
+            init_cash=cash + more,
+            cash_sharing=True,
+            group_by=True,
+            max_orders=max(len(order), 1),
+            freq=pd.Timedelta(hours=1),  # only labels durations, which are not read
+        )
+    return portfolio, last, more
+
+
+def check_replay(
+    portfolio: Any,
+    last: np.ndarray,
+    more: float,
+    equity: np.ndarray,
+    flows: np.ndarray,
+    cash: float,
+    fills: dict[str, np.ndarray],
+) -> np.ndarray:
+    """The equity at each close by vectorbt. Raises TableError where it is not that of the loop."""
+    value = np.asarray(portfolio.value())[last] - more + flows.sum(axis=0).cumsum()
+    allowed = AGREE * max(cash, float(np.abs(equity).max()))
+    records = portfolio.orders.records
+    if len(records) != len(fills["bar"]) or not np.abs(value - equity).max() <= allowed:
+        raise TableError(
+            f"backtest: vectorbt replays {len(records)} of {len(fills['bar'])} fills and differs by "
+            f"{np.abs(value - equity).max():.3g} from the account; expected at most {allowed:.3g}. Check the prices "
+            "for values far apart, and report the tables."
+        )
+    return value
+
+
+def _rank(key: np.ndarray) -> np.ndarray:
+    """How many fills of the same bar and symbol came before each."""
+    order = np.argsort(key, kind="stable")
+    ordered = key[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(key) else np.zeros(0, int)
+    rank = np.empty(len(key), dtype=np.int64)
+    rank[order] = np.arange(len(key)) - np.repeat(starts, np.diff(np.append(starts, len(key))))
+    return rank
