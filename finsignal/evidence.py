@@ -13,6 +13,7 @@ from finsignal.tables import BacktestResult
 
 FEW_TRADES = 30  # below it no verdict: a handful of trades says little whatever they earned
 NORMAL_95 = 1.96
+LUCKY = 0.05  # share of accounts with random entries that made as much, above which a profit is not the strategy's
 
 
 def to_daily(equity: pd.Series, bars: pd.DataFrame, *, cash: float) -> pd.Series:
@@ -65,12 +66,15 @@ def measure(result: BacktestResult, bars: pd.DataFrame, *, market: str) -> dict[
     return {name: to_none(value) for name, value in figures.items()}
 
 
-def judge(figures: dict[str, Any], *, hold: dict[str, Any] | None) -> dict[str, Any]:
+def judge(
+    figures: dict[str, Any], *, hold: dict[str, Any] | None, better: float | None = None, draws: int = 0
+) -> dict[str, Any]:
     """The verdict in words and its reasons, by a stated rule.
 
     "cannot tell" where fewer than 30 trades were closed, or where 0 lies within 1.96 standard errors of the Sharpe
-    ratio. Else "not profitable after costs" where the ratio is negative, and "positive after costs in this sample"
-    where it is positive: one sample, which is not proof.
+    ratio. Else "not profitable after costs" where the ratio is negative. Where it is positive, "positive after costs in
+    this sample", which is not proof; but "cannot tell" where `better`, the share of the `draws` accounts with random
+    entries of the same exposure that made as much, is above 5 %: then chance and the market explain it.
     """
     sharpe, error = figures["sharpe"], figures["sharpe_error"]
     trades, days = figures["trades"], figures["days"]
@@ -91,7 +95,8 @@ def judge(figures: dict[str, Any], *, hold: dict[str, Any] | None) -> dict[str, 
             f"With so few days only a true ratio of {figures['sharpe_detectable']:.2f} or more would be told from zero "
             "four times in five."
         )
-        if trades < FEW_TRADES or low <= 0 <= high:
+        lucky = low > 0 and better is not None and better > LUCKY
+        if trades < FEW_TRADES or low <= 0 <= high or lucky:
             word = "cannot tell"
         else:
             word = "positive after costs in this sample" if low > 0 else "not profitable after costs"
@@ -100,6 +105,11 @@ def judge(figures: dict[str, Any], *, hold: dict[str, Any] | None) -> dict[str, 
         reasons.append(
             f"It made {figures['net_return']:.1%} after costs, {'more' if more else 'less'} than buy and hold on the "
             f"same bars ({hold['net_return']:.1%})."
+        )
+    if better is not None:
+        reasons.append(
+            f"Of {draws} accounts that hold as much and as long but enter at random, {round(better * (draws + 1)) - 1} "
+            f"made as much or more (p = {better:.2f})."
         )
     return {"word": word, "reasons": reasons}
 

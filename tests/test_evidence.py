@@ -125,6 +125,17 @@ def test_the_verdict_by_its_rule(sharpe: float | None, error: float | None, trad
     assert judge(figures(sharpe, error, trades), hold=None)["word"] == word
 
 
+@pytest.mark.parametrize(
+    ("better", "word"), [(1 / 101, "positive after costs in this sample"), (0.05, "positive"), (0.06, "cannot tell")]
+)
+def test_a_profit_that_random_entries_make_too_is_not_the_strategys(better: float, word: str) -> None:
+    verdict = judge(figures(3.0, 1.0, 100), hold=None, better=better, draws=100)
+    assert verdict["word"].startswith(word)
+    assert f"{round(better * 101) - 1} made as much or more (p = {better:.2f})." in verdict["reasons"][-1]
+    loss = judge(figures(-3.0, 1.0, 100), hold=None, better=1.0, draws=100)
+    assert loss["word"] == "not profitable after costs"
+
+
 def test_the_reasons_name_what_decided() -> None:
     few = " ".join(judge(figures(3.0, 1.0, 7), hold=None)["reasons"])
     assert "Only 7 trades were closed; below 30 nothing is judged." in few

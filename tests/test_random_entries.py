@@ -59,19 +59,19 @@ def perfect_targets(inputs: Inputs, symbols: list[str], *, ahead: int) -> pd.Dat
 
 
 def test_timing_that_knows_tomorrow_is_better_than_every_random_entry(tiny_run: RunFile, tiny_inputs: Inputs) -> None:
-    run = replace(tiny_run, costs=FREE)
+    run = replace(tiny_run, costs=FREE, random_entries=39)
     weights = perfect_targets(tiny_inputs, sorted(run.symbols), ahead=1)
-    entries = run_random_entries(run, tiny_inputs, run_account(run, tiny_inputs, weights), draws=39)
+    entries = run_random_entries(run, tiny_inputs, run_account(run, tiny_inputs, weights))
     assert entries.better == 1 / 40  # the smallest that 39 draws can show
     assert len(entries.figures) == 39
 
 
 def test_timing_of_no_worth_stands_among_the_random_entries(tiny_run: RunFile, tiny_inputs: Inputs) -> None:
-    run = replace(tiny_run, costs=FREE)
+    run = replace(tiny_run, costs=FREE, random_entries=19)
     shares = []
     for ahead in (-40, -30, -20, -10):
         weights = perfect_targets(tiny_inputs, sorted(run.symbols), ahead=ahead)
-        shares.append(run_random_entries(run, tiny_inputs, run_account(run, tiny_inputs, weights), draws=19).better)
+        shares.append(run_random_entries(run, tiny_inputs, run_account(run, tiny_inputs, weights)).better)
     assert max(shares) > 0.2
 
 
@@ -80,10 +80,8 @@ def test_random_entries_are_as_exposed_as_the_strategy_and_the_same_when_run_aga
 ) -> None:
     weights = perfect_targets(tiny_inputs, sorted(tiny_run.symbols), ahead=-7)
     result = run_account(tiny_run, tiny_inputs, weights)
-    done: list[int] = []
-    entries = run_random_entries(tiny_run, tiny_inputs, result, draws=5, bar=done.append)
+    entries = run_random_entries(tiny_run, tiny_inputs, result)
     exposure = float(result.weights.abs().sum(axis=1).mean())
-    assert entries.figures["exposure"].to_numpy() == pytest.approx([exposure] * 5)
-    pd.testing.assert_frame_equal(entries.figures, run_random_entries(tiny_run, tiny_inputs, result, draws=5).figures)
-    assert done == [1, 2, 3, 4, 5]
+    assert entries.figures["exposure"].to_numpy() == pytest.approx([exposure] * 4)
+    pd.testing.assert_frame_equal(entries.figures, run_random_entries(tiny_run, tiny_inputs, result).figures)
     assert entries.median["net_return"] == pytest.approx(entries.figures["net_return"].median())

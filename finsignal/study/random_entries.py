@@ -31,30 +31,31 @@ class RandomEntries:
 
 
 def run_random_entries(
-    run: RunFile, inputs: Inputs, result: BacktestResult, *, draws: int, bar: Any = None
+    run: RunFile, inputs: Inputs, result: BacktestResult, *, progress: bool = False
 ) -> RandomEntries:
-    """`draws` accounts whose targets are those of `result` in another order of time and symbols.
+    """As many accounts as the run states whose targets are those of `result` in another order of time and symbols.
 
     Each draw turns the whole table of targets in a circle by a random number of bars, and deals the symbols' paths to
     the symbols at random: every bar's exposure, every position's length and weight, and how they overlap stay as they
     were; only when and in what is left to chance. A position that crosses the seam is cut in two. Costs are the same.
 
-    The share `better` is the p-value of a permutation test, (1 + accounts as good) / (1 + draws) (Phipson & Smyth 2010,
-    doi:10.2202/1544-6115.1585). `bar` is called with the number of accounts done.
+    The share `better` is the p-value of a permutation test, (1 + accounts as good) / (1 + accounts) (Phipson & Smyth
+    2010, doi:10.2202/1544-6115.1585). progress: a bar on stderr.
     """
+    from tqdm import tqdm
+
     rng = np.random.default_rng(SEED)
     rows = []
-    for number in range(draws):
+    for _ in tqdm(range(run.random_entries), desc="random entries", unit="account", disable=not progress):
         drawn = to_random(result.weights, rng)
         account = run_account(run, inputs, _to_long(drawn, inputs.bars))
         rows.append(evidence.measure(account, inputs.bars, market=run.market))
-        if bar is not None:
-            bar(number + 1)
     figures = pd.DataFrame(rows).astype("float64")
     own = float(result.equity.iloc[-1]) / float(result.settings["cash"]) - 1
     as_good = int((figures["net_return"] >= own).sum())
-    median = {name: evidence.to_none(float(figures[name].median())) for name in figures}
-    return RandomEntries(figures, median, (1 + as_good) / (1 + draws))
+    median: dict[str, Any] = {name: evidence.to_none(float(figures[name].median())) for name in figures}
+    median |= {name: round(figures[name].median()) for name in ("trades", "rejected")}
+    return RandomEntries(figures, median, (1 + as_good) / (1 + run.random_entries))
 
 
 def to_random(weights: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:

@@ -30,6 +30,7 @@ from finsignal.study.deciding import decide_run
 from finsignal.study.explaining import explain
 from finsignal.study.inputs import UNKNOWN_SCORES, Inputs, check_seen, text_rules
 from finsignal.study.manifest import RUN_FOLDER_MARK, Request, make_manifest, write_manifest
+from finsignal.study.random_entries import run_random_entries
 from finsignal.study.summary import make_summary
 from finsignal.tables import PROBABILITIES, SENTIMENT, BacktestResult, to_integers
 from finsignal.writing import whole_folder
@@ -111,6 +112,7 @@ def run_study(
     hold = hold_weights(tested, list(run.symbols), gross=min(run.weights.gross, 1.0))
     results["buy and hold"] = run_account(replace(run, exits=NO_EXITS), inputs, hold)
     figures = {name: evidence.measure(r, inputs.bars, market=run.market) for name, r in results.items()}
+    entries = run_random_entries(run, inputs, main.result, progress=progress) if run.random_entries else None
     trade_news = make_trade_news(main.result, inputs.news, sentiments[names[0]], inputs.bars, text_rules(run))
     explained = explain(run, inputs, main.result, hold=results["buy and hold"], trade_news=trade_news)
     summary = make_summary(
@@ -121,6 +123,7 @@ def run_study(
         tested=tested,
         choices=main.choices,
         sharpes=[net_sharpe(main.result, bars, market=run.market, split=split) for split in splits],
+        entries=entries,
         notes=said,
         model=models.get(names[0]),
         explained=explained,

@@ -17,6 +17,7 @@ from finsignal.sources.files import count_relevance, longest_silences
 from finsignal.study.choosing import Choice
 from finsignal.study.explaining import Explained
 from finsignal.study.inputs import Inputs, text_rules
+from finsignal.study.random_entries import RandomEntries
 
 
 def make_summary(
@@ -28,6 +29,7 @@ def make_summary(
     tested: pd.DataFrame,
     choices: Sequence[Choice],
     sharpes: Sequence[float | None],
+    entries: RandomEntries | None,
     notes: list[str],
     model: Model | None,
     explained: Explained,
@@ -42,11 +44,19 @@ def make_summary(
     silences = longest_silences(used, inputs.bars, symbols=run.symbols)
     tested_first = inputs.bars["open_time"].searchsorted(tested["open_time"].iloc[0])
     holds = figures["buy and hold"]
+    compared = [evidence.compare(other, row) for other, row in figures.items()]
+    if entries is not None:
+        compared.append(evidence.compare(f"random entries, median of {len(entries.figures)}", entries.median))
     return {
         "name": run.name,
         "simulated": run.simulated,
         "notes": notes,
-        "verdict": evidence.judge(figures[name], hold=holds),
+        "verdict": evidence.judge(
+            figures[name],
+            hold=holds,
+            better=None if entries is None else entries.better,
+            draws=0 if entries is None else len(entries.figures),
+        ),
         "period": {
             "start": tested["open_time"].iloc[0].isoformat(),
             "end": tested["close_time"].iloc[-1].isoformat(),
@@ -82,7 +92,15 @@ def make_summary(
             "notes": list(inputs.price_counts.notes),
         },
         "performance": figures[name],
-        "comparison": [evidence.compare(other, row) for other, row in figures.items()],
+        "comparison": compared,
+        "random_entries": None
+        if entries is None
+        else {
+            "accounts": len(entries.figures),
+            "as_good": round(entries.better * (len(entries.figures) + 1)) - 1,
+            "p_value": entries.better,
+            "net_returns": sorted(entries.figures["net_return"].tolist()),
+        },
         "attribution": explained.attribution,
         "alpha": explained.alpha,
         "costs": dataclasses.asdict(run.costs),
