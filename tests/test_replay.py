@@ -16,7 +16,7 @@ from finsignal.job.replay import read_decided, run_replay
 from finsignal.lake import open_lake
 from finsignal.ledger import Ledger, open_ledger, read_decisions
 from finsignal.sentiment.score import Model, load_model, score_news
-from finsignal.signals import Limits
+from finsignal.signals import ExitRules, Limits, WeightRules
 from finsignal.study import Inputs, Study, read_inputs, write_study
 from finsignal.study.deciding import read_parameters
 
@@ -126,6 +126,33 @@ def test_limits_hold_back_the_same_symbols_in_both(days: Walk, ledger: Ledger) -
     assert days(limits=Limits(stale_prices=0, silent_news=3)).differences == 0
     held = read_decisions(ledger, "tiny")["reason"] != ""
     assert 0 < held.sum() < len(held)
+
+
+EVENTS = WeightRules(slots=2, gross=0.9, holding=5, short=True)
+STOPS = ExitRules(stop_loss=0.01, take_profit=0.015, trailing_stop=0.012)
+
+
+@pytest.mark.parametrize(
+    ("weights", "exits"),
+    [
+        (EVENTS, STOPS),
+        (EVENTS, replace(STOPS, session_close=True)),
+        (EVENTS, ExitRules(session_close=True)),
+        (replace(EVENTS, sizing="confidence", max_net=0.4, max_turnover=0.5), ExitRules()),
+        (replace(EVENTS, sizing="inverse_volatility"), ExitRules()),
+        (replace(EVENTS, sizing="target_volatility", target_volatility=0.01), STOPS),
+        (replace(EVENTS, rank=1, rebalance="session"), ExitRules()),
+        (replace(EVENTS, quantile=0.5, neutral=True, band=0.05, sizing="confidence"), STOPS),
+    ],
+    ids=[
+        *("stops", "stops and session close", "session close", "confidence", "inverse volatility"),
+        *("target volatility", "rank", "neutral quantile"),
+    ],
+)
+def test_every_portfolio_and_exit_is_decided_alike(days: Walk, weights: WeightRules, exits: ExitRules) -> None:
+    done = days(weights=weights, exits=exits)
+    assert (done.differences, done.first) == (0, "")
+    assert done.orders > 2
 
 
 def test_a_pass_that_knows_too_little_is_named_with_its_cause(days: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
