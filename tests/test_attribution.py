@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,10 +10,15 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from finsignal import evidence, metrics
 from finsignal.attribution import COLUMNS, attribute, make_costs, to_shown
 from finsignal.backtest import Costs, run_backtest
 from finsignal.clock import make_bars
+from finsignal.config import RunFile
 from finsignal.errors import TableError
+from finsignal.report.terminal import to_text
+from finsignal.study import Inputs, Study, write_study
+from finsignal.study.explaining import explain, to_index_equity
 from finsignal.tables import PRICES, WEIGHTS, BacktestResult
 
 FREE = Costs(fee=0.0, slippage=0.0, delisting_return=-0.5, delisted_after=100)
@@ -365,3 +371,87 @@ def test_costs_of_an_account_without_an_order_have_no_value_to_be_a_share_of() -
     result = run("24x7", bars, {"A": [(100, 100)] * 24}, {"A": [0.0] * 24}, FREE).result
     assert make_costs(result)["cash"].tolist() == [0.0] * 6
     assert make_costs(result)["of_traded"].isna().all()
+
+
+# --------------------------------------------------------------------------------------------------------- in a study
+
+
+def test_a_study_writes_all_rows_and_its_summary_adds_up(tiny_study: Study, tmp_path: Path) -> None:
+    folder = write_study(tiny_study, tmp_path / "run")
+    table, whole = pd.read_parquet(folder / "attribution.parquet"), tiny_study.result.equity.iloc[-1] - 100_000
+    origins = tiny_study.summary["attribution"]
+    assert origins["profit"] == pytest.approx(whole)
+    assert set(table["by"]) == {"symbol", "direction", "source", "hour", "session"}
+    for by, rows in table.groupby("by"):
+        assert rows["profit"].sum() == pytest.approx(whole, abs=1e-4)
+        assert sum(row["profit"] for row in origins["tables"][by]) == pytest.approx(whole, abs=1e-4)
+    assert {"wire", "desk"} <= set(table.loc[table["by"] == "source", "name"])
+    assert sum(origins["rejected"].values()) == len(tiny_study.result.rejected)
+    paid = -sum(row["cash"] for row in origins["costs"])
+    assert paid == pytest.approx(tiny_study.summary["performance"]["costs_paid"])
+
+
+def test_alpha_is_against_holding_where_no_index_is_named(tiny_study: Study, tiny_inputs: Inputs) -> None:
+    own, held = (
+        evidence.to_daily(tiny_study.curves[name], tiny_inputs.bars, cash=100_000) for name in ("words", "buy and hold")
+    )
+    expected = metrics.alpha_beta(own, held, days_per_year=365)
+    alpha = tiny_study.summary["alpha"]
+    assert alpha["market"] == "buy and hold of the run's symbols"
+    assert (alpha["alpha"], alpha["beta_error"]) == (pytest.approx(expected.alpha), pytest.approx(expected.beta_error))
+    assert (alpha["days"], alpha["notes"]) == (len(own), [])
+    text = to_text(tiny_study.summary)
+    line = f"  alpha           {expected.alpha:.1%} +- {expected.alpha_error:.1%} a year (standard error), beta "
+    assert line in text
+    largest = max(tiny_study.summary["attribution"]["tables"]["symbol"], key=lambda row: abs(row["profit"]))
+    assert f"most of it moved by {largest['name']} {largest['profit']:+,.0f}, " in text
+    assert "overnight" not in text
+
+
+def explain_with_index(run: RunFile, inputs: Inputs, study: Study, index: pd.DataFrame) -> dict[str, object]:
+    named, read = dataclasses.replace(run, index="IDX"), dataclasses.replace(inputs, index=index)
+    explained = explain(named, read, study.result, hold=study.result, trade_news=study.trade_news)
+    return explained.alpha
+
+
+def test_alpha_is_against_the_index_where_one_is_named(
+    tiny_run: RunFile, tiny_inputs: Inputs, tiny_study: Study
+) -> None:
+    index = tiny_inputs.prices[tiny_inputs.prices["symbol"] == "AAA"].assign(symbol="IDX")
+    bars = tiny_inputs.bars[tiny_inputs.bars["open_time"] >= tiny_study.result.equity.index[0]]
+    level = index.set_index("open_time").reindex(pd.DatetimeIndex(bars["open_time"]))
+    last = level["close"].groupby(bars["session"].to_numpy()).last().to_numpy()
+    returns = last / np.r_[level["open"].iloc[0], last[:-1]] - 1  # the first day from its open, as the account's
+    own = evidence.to_daily(tiny_study.result.equity, tiny_inputs.bars, cash=100_000)
+    expected = metrics.alpha_beta(own, returns, days_per_year=365)
+    alpha = explain_with_index(tiny_run, tiny_inputs, tiny_study, index)
+    assert (alpha["market"], alpha["notes"]) == ("IDX", [])
+    assert (alpha["alpha"], alpha["beta"]) == (pytest.approx(expected.alpha), pytest.approx(expected.beta))
+
+
+def test_an_index_that_stands_still_or_is_not_known_yet_is_said(
+    tiny_run: RunFile, tiny_inputs: Inputs, tiny_study: Study
+) -> None:
+    index = tiny_inputs.prices[tiny_inputs.prices["symbol"] == "AAA"].assign(symbol="IDX")
+    still = explain_with_index(
+        tiny_run, tiny_inputs, tiny_study, index.assign(open=50.0, high=50.0, low=50, close=50.0)
+    )
+    assert (still["alpha"], still["beta"], still["beta_error"]) == (None, None, None)
+    assert still["notes"] == [f"Alpha and beta are not defined: IDX moved alike on all {still['days']} days."]
+    late = index[index["open_time"] >= pd.Timestamp("2026-03-05T06:00Z")]
+    alpha = explain_with_index(tiny_run, tiny_inputs, tiny_study, late)
+    assert alpha["notes"][0] == "IDX has no price on the first 2 days, which are left out."
+    assert "a line through 1 days says nothing; 3 are the least" in alpha["notes"][1]
+
+
+def test_the_index_begins_at_the_account_s_first_open_and_stands_where_it_did_not_print() -> None:
+    bars = make_hours("24x7", "2024-03-08", "2024-03-09").iloc[:6]
+    opens = pd.DatetimeIndex(bars["open_time"])
+    index = make_prices(bars, {"IDX": [None, (10, 11), None, (12, 13), None, (14, 15)]})
+    level, before = to_index_equity(index, bars, opens[3:])
+    assert (level.tolist(), before) == ([13.0, 13.0, 15.0], 12.0)
+    level, before = to_index_equity(index, bars, opens[2:4])
+    assert (level.tolist(), before) == ([11.0, 13.0], 11.0)  # no open at 02:00: the last close before it
+    level, before = to_index_equity(index, bars, opens)
+    assert math.isnan(before)
+    assert level.tolist()[1:] == [11.0, 11.0, 13.0, 13.0, 15.0]

@@ -195,6 +195,17 @@ def make_summary(times: pd.DatetimeIndex, symbols: list[str], trades: int) -> di
             {"name": "buy and hold", **run, "sharpe": 0.77, "gross_return": None, "net_return": 0.0981},
         ],
         "costs": {"fee": 0.0005, "slippage": 0.0005, "funding_rate": None},
+        "attribution": make_attribution(symbols),
+        "alpha": {
+            "market": "SPY",
+            "alpha": 0.0213,
+            "alpha_error": 0.0345,
+            "beta": 0.42,
+            "beta_error": 0.05,
+            "days": 260,
+            "lags": 4,
+            "notes": ["SPY has no price on the first 3 days, which are left out."],
+        },
         "model": {
             "name": "default 1a2b3c",
             "trained_until": "2022-06-30",
@@ -204,6 +215,34 @@ def make_summary(times: pd.DatetimeIndex, symbols: list[str], trades: int) -> di
         "settings_tried": 48,
         "chosen": {"buy_threshold": 0.3, "half_life": 7},
         "assumptions": ["Fills at the open of the next bar.", "No market impact."],
+    }
+
+
+def make_attribution(symbols: list[str]) -> dict[str, Any]:
+    """3,120 earned: 4,321 by the first symbol and -1,201 by the others."""
+
+    def row(name: str, profit: float, *, waiting: int = 0) -> dict[str, Any]:
+        return {"name": name, "trades": 5, "open": waiting, "profit": profit, "share": profit / 5522, "win_rate": 0.6}
+
+    return {
+        "cash": 100_000.0,
+        "profit": 3120.0,
+        "open_at_end": 1,
+        "always_open": False,
+        "tables": {
+            "symbol": [row(symbols[0], 4321.0), row("13 others", -1201.0, waiting=1)],
+            "direction": [row("long", 3120.0, waiting=1)],
+            "source": [row("Example Wire", 4000.0), row("no text", -880.0, waiting=1)],
+            "hour": [row("14:00 to 14:59", 3500.0), row("09:00 to 09:59", -380.0, waiting=1)],
+            "session": [row("within sessions", 5521.0), row("overnight", -1234.0), row("costs", -1167.0)],
+        },
+        "costs": [
+            {"name": "fees", "cash": -612.0, "of_traded": -0.0005},
+            {"name": "slippage", "cash": -555.0, "of_traded": -0.00045},
+            {"name": "funding", "cash": 0.0, "of_traded": 0.0},
+            {"name": "dividends", "cash": 77.0, "of_traded": 0.00006},
+        ],
+        "rejected": {"no open price": 1, "gross limit": 1},
     }
 
 
@@ -264,6 +303,9 @@ def hostile_run() -> dict[str, Any]:
     summary["chosen"] = {evil: evil}
     summary["costs"] = {evil: evil}
     summary["period"]["bar"] = evil
+    for rows in summary["attribution"]["tables"].values():
+        rows[0]["name"] = evil
+    summary["alpha"] |= {"market": evil, "notes": [evil]}
     summary["comparison"][1]["name"] = evil
     run["curves"].columns = ["this run", evil, "c", "d"]
     run["result"].settings[evil] = evil
@@ -316,6 +358,78 @@ def test_texts_model_costs_and_settings_are_on_the_page(page: Reader) -> None:
         "buy and hold",
     ):
         assert words in page.text, words
+
+
+def section(run: dict[str, Any], name: str) -> str:
+    """One section of the page, as HTML."""
+    found = re.search(f'<section id="{name}">(.*?)</section>', make_report(**run), re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_where_the_profit_came_from_is_drawn_and_adds_up(run: dict[str, Any]) -> None:
+    html = section(run, "attribution")
+    text = Reader(html).text
+    for words in (
+        "2.13\u00a0% ± 3.45\u00a0%", "0.42 ± 0.05", "against SPY, 260 days; errors by Newey-West, 4 lags",
+        "SPY has no price on the first 3 days", "adds up to the whole profit after costs, 3,120.",
+        "1 position open at the end: marked at the last close", "4,321", "13 others", "\u22121,201", "5 + 1 open",
+    ):  # fmt: skip
+        assert words.replace("\u00a0", " ") in text, words
+    titles = [
+        "By symbol",
+        "By source of the texts",
+        "Overnight and within sessions",
+        "By direction",
+        "By hour of entry",
+    ]
+    assert [text.index(title) for title in titles] == sorted(text.index(title) for title in titles)
+    assert text.index("09:00 to 09:59") < text.index("14:00 to 14:59")  # hours in their order
+    # The largest of a table fills its side of 58; the loss beside it is drawn to the left, in proportion.
+    bars = re.findall('<rect x="([0-9.]+)" y="2" width="([0-9.]+)" height="8" fill="(#[0-9a-f]+)"', html)
+    assert len(bars) == 10
+    assert bars[0] == ("60.0", "58.0", "#1f5fa8")
+    assert bars[1] == (f"{60 - 58 * 1201 / 4321:.1f}", f"{58 * 1201 / 4321:.1f}", "#b4531b")
+
+
+def test_costs_are_drawn_by_kind_and_what_was_not_charged_is_not(run: dict[str, Any]) -> None:
+    text = Reader(section(run, "costs")).text
+    for words in ("fees", "\u2212612.00", "slippage", "\u22125.0 bp", "dividends", "77.00"):
+        assert words in text
+    assert text.count("funding") == 1  # the rate as stated, not a sum paid
+    assert Reader(section(run, "costs")).elements.count(("line", {"x1": "60", "x2": "60", "y1": "0", "y2": "12",
+                                                                  "stroke": "#aab2ba"})) == 3  # fmt: skip
+
+
+def test_reasons_of_orders_that_were_not_filled_are_drawn(run: dict[str, Any]) -> None:
+    result = dataclasses.replace(
+        run["result"], rejected=pd.concat([run["result"].rejected, run["result"].rejected.iloc[:1]])
+    )
+    html = section({**run, "result": result}, "trades")
+    bars = re.findall('<rect x="1.0" y="2" width="([0-9.]+)"', html)
+    assert bars == ["58.5", "117.0"]  # gross limit once, no open price twice
+
+
+def test_an_alpha_that_is_not_defined_says_why(run: dict[str, Any]) -> None:
+    note = "Alpha and beta are not defined: SPY moved alike on all 260 days."
+    nothing = dict.fromkeys(("alpha", "alpha_error", "beta", "beta_error"))
+    alpha = {**run["summary"]["alpha"], **nothing, "notes": [note]}
+    text = Reader(section({**run, "summary": {**run["summary"], "alpha": alpha}}, "attribution")).text
+    assert text.count("– not defined") == 2
+    assert note in text
+
+
+def test_a_market_that_never_closes_has_no_nights_on_the_page(run: dict[str, Any]) -> None:
+    origins = {**run["summary"]["attribution"], "always_open": True, "open_at_end": 0}
+    text = Reader(section({**run, "summary": {**run["summary"], "attribution": origins}}, "attribution")).text
+    assert "This market never closes, so nothing is overnight" in text
+    assert "Overnight and within sessions" not in text
+    assert "open at the end" not in text
+
+
+def test_a_profit_that_was_not_traced_says_so(run: dict[str, Any]) -> None:
+    summary = {key: value for key, value in run["summary"].items() if key not in ("attribution", "alpha")}
+    assert "The profit was not traced." in Reader(section({**run, "summary": summary}, "attribution")).text
 
 
 def test_every_trade_stands_with_its_news_and_its_four_instants(run: dict[str, Any], page: Reader) -> None:

@@ -21,6 +21,7 @@ import pandas as pd
 from finsignal.errors import require
 from finsignal.report import sections, trades
 from finsignal.report.drawings import draw_equity, draw_positions
+from finsignal.report.origins import origins_part, paid_part
 from finsignal.report.text import Html, escape, items, to_json
 from finsignal.report.windows import draw_windows, list_windows, windows_part
 from finsignal.tables import BacktestResult
@@ -63,7 +64,8 @@ def make_report(
         "trades": trades.trades_part(result, trade_news),
         "texts": sections.texts_part(summary.get("texts") or {}),
         "prices": sections.prices_part(summary.get("prices") or {}),
-        "costs": sections.costs_part(summary),
+        "costs": Html(paid_part(summary) + sections.costs_part(summary)),
+        "origins": origins_part(summary),
         "model": sections.model_part(summary.get("model")),
         "settings": sections.settings_part(summary, result.settings),
         "windows": windows_part(summary),

@@ -65,6 +65,7 @@ def to_text(summary: Mapping[str, Any]) -> str:
             f"{_number(figures['sharpe'])} +- {_number(figures['sharpe_error'])} (standard error); smallest that "
             f"{figures['days']} days tell from zero four times in five: {_number(figures['sharpe_detectable'])}",
         ),
+        *_origins(summary),
         _row(
             "risk",
             f"drawdown {_percent(figures['max_drawdown'])}, exposure {_percent(figures['exposure'])}, "
@@ -119,6 +120,21 @@ def _split_lines(summary: Mapping[str, Any]) -> list[str]:
         ratios = (window[f"sharpe_{name}"] for name in ("test", "train", "validation"))
         test = "".join(f"{day[:10]:<{width}}" for day, width in zip(window["test"], (17, 12), strict=True))
         lines.append(_wrap(_settings(window["chosen"]), f"  {test}{''.join(f'{_number(r):>8}' for r in ratios)}  "))
+    return lines
+
+
+def _origins(summary: Mapping[str, Any]) -> list[str]:
+    """Alpha with its error, and the largest gains and losses by symbol, with what was earned overnight."""
+    alpha, origins = summary["alpha"], summary["attribution"]
+    line = f"{_percent(alpha['alpha'])} +- {_percent(alpha['alpha_error'])} a year (standard error), "
+    line += f"beta {_number(alpha['beta'])} +- {_number(alpha['beta_error'])} to {alpha['market']}"
+    lines = [_row("alpha", line), *(_row("", note) for note in alpha["notes"])]
+    largest = sorted(origins["tables"]["symbol"], key=lambda row: -abs(row["profit"]))[:3]
+    if largest:
+        parts = ", ".join(f"{row['name']} {row['profit']:+,.0f}" for row in largest)
+        night = next(row["profit"] for row in origins["tables"]["session"] if row["name"] == "overnight")
+        parts += "" if origins["always_open"] else f"; overnight {night:+,.0f}"
+        lines.append(_row("profit", f"{origins['profit']:+,.0f} after costs, most of it moved by {parts}"))
     return lines
 
 

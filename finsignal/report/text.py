@@ -43,7 +43,7 @@ def is_none(value: Any) -> bool:
 
 
 def number(value: Any, kind: str = "number") -> str:
-    """A number for people: percent of a fraction, a ratio, a count; the dash where it is not defined.
+    """A number for people: percent of a fraction, a ratio, a count, money; the dash where it is not defined.
 
     >>> number(0.0123, "percent"), number(-1.5, "ratio"), number(None), number(1234, "count")
     ('1.23\\xa0%', '−1.50', '–', '1,234')
@@ -60,9 +60,9 @@ def number(value: Any, kind: str = "number") -> str:
         text = f"{hundredths:,.{digits}f}\xa0%"
         if kind == "cost":
             text += f" ({value * 1e4:,.1f}\xa0bp)"
-    elif kind == "count":
+    elif kind == "count" or (kind == "money" and abs(value) >= 1000):
         text = f"{value:,.0f}"
-    elif kind in ("ratio", "times"):
+    elif kind in ("ratio", "times", "money"):
         text = f"{value:,.2f}" + ("\xa0\u00d7" if kind == "times" else "")
     elif kind == "price":
         size = abs(value)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from finsignal.errors import LookaheadError, TableError
+from finsignal.report.origins import bar
 from finsignal.report.text import Html, bdi, escape, gap, instant, number, plural, signed, table
 from finsignal.tables import PROBABILITIES, BacktestResult
 
@@ -135,11 +136,18 @@ def rejected_part(rejected: pd.DataFrame) -> Html:
     if rejected.empty:
         return Html("")
     groups = rejected.groupby("reason", sort=True)
+    most = max(map(len, (group for _, group in groups)))
     rows = [
-        (bdi(reason), number(len(group), "count"), instant(group["open_time"].min()), instant(group["open_time"].max()))
+        (
+            bdi(reason),
+            number(len(group), "count"),
+            bar(len(group), most, from_middle=False),
+            instant(group["open_time"].min()),
+            instant(group["open_time"].max()),
+        )
         for reason, group in groups
     ]
     return Html(
         "<h3>Targets that could not be traded or were cut</h3>"
-        + table(("Reason", "Bars", "First", "Last"), rows, numbers=(1,))
+        + table(("Reason", "Bars", "", "First", "Last"), rows, numbers=(1,))
     )

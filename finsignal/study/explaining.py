@@ -18,6 +18,7 @@ from finsignal.study.inputs import Inputs
 from finsignal.tables import BacktestResult
 
 SHOWN = 15  # rows of a table in summary and report; the file has all
+HOURS = 25  # a day's, and the interest
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ def explain(
         "profit": float(result.equity.iloc[-1]) - cash,
         "open_at_end": int((~result.trades["closed"]).sum()),
         "always_open": is_always_open(run.market),
-        "tables": {by: _to_rows(to_shown(table, rows=SHOWN)) for by, table in tables.items()},
+        "tables": {
+            by: _to_rows(to_shown(table, rows=HOURS if by == "hour" else SHOWN)) for by, table in tables.items()
+        },
         "costs": _to_rows(make_costs(result)),
         "rejected": {str(reason): int(n) for reason, n in result.rejected["reason"].value_counts().items()},
     }
