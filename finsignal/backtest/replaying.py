@@ -75,8 +75,8 @@ def check_replay(
     flows: np.ndarray,
     cash: float,
     fills: dict[str, np.ndarray],
-) -> np.ndarray:
-    """The equity at each close by vectorbt. Raises TableError where it is not that of the loop."""
+) -> None:
+    """Raises TableError where the equity at some close by vectorbt is not that of the loop."""
     value = np.asarray(portfolio.value())[last] - more + flows.sum(axis=0).cumsum()
     allowed = AGREE * max(cash, float(np.abs(equity).max()))
     records = portfolio.orders.records
@@ -86,7 +86,6 @@ def check_replay(
             f"{np.abs(value - equity).max():.3g} from the account; expected at most {allowed:.3g}. Check the prices "
             "for values far apart, and report the tables."
         )
-    return value
 
 
 def _rank(key: np.ndarray) -> np.ndarray:

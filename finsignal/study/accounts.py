@@ -23,6 +23,10 @@ def run_account(
         bars=inputs.bars,
         costs=run.costs,
         cash=run.cash,
+        orders=run.orders,
+        exits=run.exits,
+        gross=run.weights.gross,
         funding=inputs.funding,
+        dividends=inputs.actions,
         settings=settings,
     )

@@ -14,6 +14,7 @@ from finsignal.config import RunFile
 from finsignal.features import make_counted_texts
 from finsignal.sentiment.score import Model
 from finsignal.sources.files import count_relevance, longest_silences
+from finsignal.study.assumptions import list_assumptions
 from finsignal.study.choosing import Choice
 from finsignal.study.explaining import Explained
 from finsignal.study.inputs import Inputs, text_rules
@@ -107,7 +108,7 @@ def make_summary(
         "model": _to_model(name, model),
         "settings_tried": sum(choice.tried for choice in choices) if run.search else 1,
         "chosen": dict(choices[-1].values) if choices else {},  # of windows the newest, which would trade on
-        "assumptions": _assumptions(run),
+        "assumptions": list_assumptions(run, inputs),
     }
 
 
@@ -179,33 +180,3 @@ def _to_model(name: str, model: Model | None) -> dict[str, Any]:
         "base_cutoff": model.base_cutoff.isoformat(),
         "trained_on": [str(data["name"]) for data in model.card["data"]],
     }
-
-
-def _minutes(span: str | pd.Timedelta) -> str:
-    minutes = pd.Timedelta(span) / pd.Timedelta(minutes=1)
-    return f"{minutes:g} minute{'' if minutes == 1 else 's'}"
-
-
-def _when_known(run: RunFile) -> str:
-    if run.lake or run.news is None:
-        return (
-            f"A text counts {_minutes(run.fetch.latency)} after it was published, or first seen where that was later."
-        )
-    return f"A text counts {_minutes(run.news.latency)} after the end of its stamp's precision ({run.news.precision})."
-
-
-def _assumptions(run: RunFile) -> list[str]:
-    said = [
-        f"Each order is decided {_minutes(run.decision_latency)} before its bar opens, from what was known then.",
-        "It fills at that open, worse by the slippage; its quantity comes from the last close known.",
-        _when_known(run),
-        f"Fee {run.costs.fee:.4%} of the value and slippage {run.costs.slippage:.4%} of the price, on each side.",
-        "Orders fill whole, whatever their size beside the bar's volume; no borrow cost, dividends or interest.",
-    ]
-    if not run.baseline:
-        said.append("No account on price features alone is compared: the run file names no baseline.")
-    if run.costs.funding_rate:
-        said.append(
-            f"ASSUMED funding rate {run.costs.funding_rate:.4%} every 8 hours, the same at all times; not a record."
-        )
-    return said
