@@ -12,6 +12,7 @@ from postgres import Postgres
 from replay_server import Answer
 from world import SYMBOLS, World, open_world
 
+from finsignal.cli.job import to_lines
 from finsignal.config import RunFile
 from finsignal.errors import ConfigError, LedgerError, LockedError, LookaheadError, RefusedError, SourceError
 from finsignal.job.passing import DONE, DOWN, PARTLY, REFUSED, Pass, ledger_of, run_pass
@@ -66,6 +67,23 @@ def test_a_pass_decides_each_symbol_for_the_bar_that_opens_next(world: World, go
     kept = read_ledger(world.write_run())["decisions"]
     assert kept["signal"].tolist() == [row["signal"] for row in made.rows]
     assert kept["model"].unique().tolist() == ["words@0"]
+
+
+def test_a_position_to_be_left_at_the_close_says_so(world: World, go: Callable[..., Pass]) -> None:
+    assert all("leave" not in row for row in go().rows)
+    run = world.write_run(**{"[weights]": "[exits]\nsession_close = true\n[weights]"})
+    world.now += HOUR
+    rows = []
+    for _ in range(4):
+        rows += go(run).rows
+        world.now += HOUR
+    assert all(row["leave"] == ("session close" if row["weight"] else "") for row in rows)
+    assert {row["leave"] for row in rows} == {"session close", ""}
+    told, table = to_lines(rows, "text"), to_lines(rows, "csv").splitlines()
+    held = sum(row["weight"] != 0 for row in rows)
+    assert told.count("leave: session close") == held
+    assert table[0].endswith(",leave")
+    assert sum(line.endswith(",session close") for line in table) == held
 
 
 def test_the_news_behind_each_decision_is_on_record(world: World, go: Callable[..., Pass]) -> None:
@@ -363,6 +381,7 @@ def test_a_decision_that_does_not_come_out_again_is_named(world: World, go: Call
     ("change", "error", "message"),
     [
         ({'latency = "1min"\nsymbols': 'latency = "0min"\nsymbols'}, RefusedError, "zero latency"),
+        ({"[weights]": "[exits]\nstop_loss = 0.1\nresting = true\n[weights]"}, RefusedError, "set resting = false"),
         ({"stale_prices = 1": ""}, ConfigError, "state stale_prices and silent_news under"),
         ({'lake = "lake"': ""}, ConfigError, "set lake"),
         ({"[parameters]": f"{SEARCH}[parameters]"}, RefusedError, "not fitted"),
@@ -371,7 +390,10 @@ def test_a_decision_that_does_not_come_out_again_is_named(world: World, go: Call
         ({'prices = "bybit"': 'prices = "bibit"'}, ConfigError, "Did you mean 'bybit'"),
         ({'wire]\nurl = "http': 'wire]\nurl = "file'}, ConfigError, "needs a url of http"),
     ],
-    ids=["zero latency", "no limits", "no lake", "not fitted", "over", "not begun", "no such source", "feed of a file"],
+    ids=[
+        *("zero latency", "resting exits", "no limits", "no lake", "not fitted", "over", "not begun"),
+        *("no such source", "feed of a file"),
+    ],
 )  # fmt: skip
 def test_a_run_file_that_cannot_be_a_job_is_refused_before_anything_is_asked(
     world: World, go: Callable[..., Pass], change: dict[str, str], error: type[Exception], message: str
