@@ -244,10 +244,13 @@ class Book:
                 own.waiting = target != own.sent
                 if own.waiting and self.ruined:
                     self.log(s, "refused: ruined")
-            if self.ruined or own.forced == "margin call":
-                own.waiting = False  # closed first; only a target that changes after that is traded
+            if self.ruined:
+                own.waiting = False
             if not own.waiting and not own.forced:
                 continue
+            held_up = own.waiting and own.forced == "margin call"
+            if held_up:
+                self.log(s, "margin call")  # a target that changed since the call waits until its symbol is closed
             if dead:
                 self.log(s, "delisted")
             elif self.here[s] is None:
@@ -255,7 +258,7 @@ class Book:
             elif math.isnan(self.known_close(s)):
                 self.log(s, "no close known yet")
             else:
-                orders.append((s, target, "target") if own.waiting else (s, 0.0, own.forced))
+                orders.append((s, target, "target") if own.waiting and not held_up else (s, 0.0, own.forced))
 
         def change(order: tuple[str, float, str]) -> float:
             s, wanted, _ = order
