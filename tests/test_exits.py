@@ -15,6 +15,7 @@ from finsignal.signals.exits import find_firsts
 LONG = WeightRules(slots=1, gross=1.0, holding=99)
 BOTH = WeightRules(slots=1, gross=1.0, holding=99, short=True)
 BEFORE = 3  # bars at 100 before the first decision, so that a close is known at it
+FREE = Costs(0, 0, 0, 99)
 Quote = float | tuple[float, ...]
 
 
@@ -169,11 +170,46 @@ def test_the_account_leaves_at_the_open_after_the_breach_was_known() -> None:
     signals = make_signal_table(bars[3:].reset_index(drop=True), {"A": "B......"})
     exits = ExitRules(stop_loss=0.25)
     weights, _ = to_weights(signals, prices, make_flat_state(["A"]), bars=bars, rules=LONG, exits=exits)
-    orders = run_backtest(prices, weights, bars=bars, costs=Costs(0, 0, 0, 99), cash=1000).orders
+    orders = run_backtest(prices, weights, bars=bars, costs=FREE, cash=1000).orders
     # Bar 4 closes at 74 at 05:00. The decision of 04:59 for bar 5 cannot know it; that of 05:59 does, and bar 6 opens
     # at 71: that is what the stop gets, not the 75 of its level.
     assert orders["open_time"].tolist() == [bars["open_time"][3], bars["open_time"][6]]
     assert orders["price"].tolist() == [100.0, 71.0]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_rests_in_the_market_is_left_by_the_account_first_and_by_the_decisions_once_known(seed: int) -> None:
+    """Without slippage the fill is the anchor's open, so both judge the same levels: no sale is left to a decision."""
+    rng = np.random.default_rng(seed)
+    bars = make_hours(80)
+    opens = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, 81)))
+    first, last = opens[:-1], opens[1:]
+    high, low = np.maximum(first, last) * rng.uniform(1, 1.01, 80), np.minimum(first, last) / rng.uniform(1, 1.01, 80)
+    prices = make_prices(bars, {"A": list(zip(first, high, low, last, strict=True))})
+    letters = "".join(rng.choice(list("B.."), 77))
+    exits = ExitRules(stop_loss=0.02, take_profit=0.03, trailing_stop=0.025, resting=True)
+    signals = make_signal_table(bars[3:].reset_index(drop=True), {"A": letters})
+    weights, _ = to_weights(signals, prices, make_flat_state(["A"]), bars=bars, rules=LONG, exits=exits)
+    orders = run_backtest(prices, weights, bars=bars, costs=FREE, cash=1000, exits=exits).orders
+    sold, target = orders[orders["side"] == "sell"], weights["weight"].to_numpy()
+    assert len(sold) > 5
+    assert set(sold["reason"]) <= {"stop loss", "trailing stop", "take profit"}
+    at = np.searchsorted(weights["open_time"], sold["open_time"])
+    left = np.flatnonzero((target[1:] == 0) & (target[:-1] == 1)) + 1
+    # A bar that touched a level is known two decisions later; those of the last two bars are not known yet.
+    assert left.tolist() == [k for k in (at + 2).tolist() if k < len(target)]
+
+
+def test_the_account_is_flat_over_night_and_enters_again_where_the_decisions_do() -> None:
+    bars = make_bars("XNYS", "1h", start="2024-03-04", end="2024-03-07", latency=MINUTE)
+    prices = make_prices(bars, {"A": [float(100 + k) for k in range(len(bars))]})
+    signals = make_signal_table(bars[7:].reset_index(drop=True), {"A": "..B.... B......"})
+    exits = ExitRules(session_close=True)
+    weights, _ = to_weights(signals, prices, make_flat_state(["A"]), bars=bars, rules=LONG, exits=exits)
+    orders = run_backtest(prices, weights, bars=bars, costs=FREE, cash=1000, exits=exits).orders
+    # Tuesday is bars 7 to 13, Wednesday 14 to 20; the weight is 1 from Tuesday's third bar to the end.
+    assert orders["reason"].tolist() == ["target", "session close"] * 2
+    assert orders["open_time"].tolist() == bars["open_time"][[9, 13, 14, 20]].tolist()
 
 
 def test_a_pass_that_knows_no_more_than_its_decision_leaves_at_the_same_open() -> None:
