@@ -152,8 +152,8 @@ def _by_session(
     trades, orders = result.trades, result.orders
     overnight, crossed, price_profit = _split_nights(result, bars, prices, gaps=gaps)
     slippage, fees = float(orders["slippage"].sum()), float(orders["fee"].sum())
-    dividends = _of_trades(trades, "dividends")
-    costs = trades["fees"] + _of_trades(trades, "funding") + _of_trades(trades, "borrow")
+    dividends = trades["dividends"]
+    costs = trades["fees"] + trades["funding"] + trades["borrow"]
     inside = trades["profit"] + costs - dividends - overnight  # at the fills' own prices: the slippage is in it
     _agree("prices: the fills and last closes", price_profit, float(inside.sum() + overnight.sum()) + slippage, limit)
     _agree("orders: their fees", fees, float(trades["fees"].sum()), limit)
@@ -229,11 +229,4 @@ def _agree(what: str, found: float, expected: float, limit: float) -> None:
 
 def _flow(result: BacktestResult, name: str) -> float:
     """Cash received (+) or paid (-) over the whole run."""
-    flows = getattr(result, "flows", None)
-    if flows is not None:
-        return float(flows[name].sum())
-    return -float(result.trades["funding"].sum()) if name == "funding" else 0.0
-
-
-def _of_trades(trades: pd.DataFrame, name: str) -> pd.Series:
-    return trades[name] if name in trades else trades["profit"] * 0.0
+    return float(result.flows[name].sum())

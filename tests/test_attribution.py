@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,9 +18,10 @@ from finsignal.clock import make_bars
 from finsignal.config import RunFile
 from finsignal.errors import TableError
 from finsignal.report.terminal import to_text
+from finsignal.signals import NO_EXITS, ExitRules
 from finsignal.study import Inputs, Study, write_study
 from finsignal.study.explaining import explain, to_index_equity
-from finsignal.tables import PRICES, WEIGHTS, BacktestResult
+from finsignal.tables import ACTIONS, PRICES, WEIGHTS, BacktestResult
 
 FREE = Costs(fee=0.0, slippage=0.0, delisting_return=-0.5, delisted_after=100)
 CASH = 10_000.0
@@ -27,7 +29,7 @@ NO_NEWS = pd.DataFrame(
     {"trade": pd.Series(dtype="int64"), "source": pd.Series(dtype="str"), "share": pd.Series(dtype="float64")}
 )
 # Without shrinking: an example is a seed, and a smaller seed is no simpler.
-FEW = settings(max_examples=15, phases=[Phase.explicit, Phase.generate])
+FEW = settings(max_examples=10, phases=[Phase.explicit, Phase.generate])
 Quotes = dict[str, list[tuple[float, float] | None]]
 
 
@@ -44,7 +46,7 @@ def make_prices(bars: pd.DataFrame, quotes: Quotes) -> pd.DataFrame:
         values = np.array([pair for pair in pairs if pair is not None], dtype=float)
         part = bars.iloc[seen][["open_time"]].assign(time=bars["close_time"].iloc[seen], symbol=symbol)
         part[["open", "close"]] = values
-        part["high"], part["low"], part["volume"] = values.max(axis=1), values.min(axis=1), 1e6
+        part["high"], part["low"], part["volume"] = values.max(axis=1) * 1.01, values.min(axis=1) * 0.99, 1e6
         parts.append(part)
     return PRICES.to_table(pd.concat(parts).astype({"symbol": "str"}))
 
@@ -79,9 +81,11 @@ class Account:
         return attribute(self.result, self.bars, prices=self.prices, market=self.market, trade_news=trade_news)
 
 
-def run(market: str, bars: pd.DataFrame, quotes: Quotes, targets: dict[str, list[float]], costs: Costs) -> Account:
+def run(
+    market: str, bars: pd.DataFrame, quotes: Quotes, targets: dict[str, list[float]], costs: Costs, **more: Any
+) -> Account:
     prices = make_prices(bars, quotes)
-    result = run_backtest(prices, make_weights(bars, targets), bars=bars, costs=costs, cash=CASH)
+    result = run_backtest(prices, make_weights(bars, targets), bars=bars, costs=costs, cash=CASH, **more)
     return Account(bars, prices, result, market)
 
 
@@ -212,7 +216,7 @@ def test_texts_of_no_weight_stand_behind_nothing_and_shares_need_not_sum_to_one(
 
 @st.composite
 def accounts(draw: st.DrawFn) -> Account:
-    """Random walks with halts and a delisting, random targets, costs and funding, in New York or day and night."""
+    """Random walks with halts and a delisting, random targets, stops and costs, in New York or day and night."""
     rng = np.random.default_rng(draw(st.integers(0, 10_000)))
     market = draw(st.sampled_from(["XNYS", "24x7"]))
     bars = make_hours(market, "2024-03-07", "2024-03-14" if market == "XNYS" else "2024-03-09")
@@ -234,8 +238,24 @@ def accounts(draw: st.DrawFn) -> Account:
         delisting_return=-0.4,
         delisted_after=4,
         funding_rate=draw(st.sampled_from([0.0, 0.0005])),
+        borrow=draw(st.sampled_from([0.0, 0.5])),
+        interest=draw(st.sampled_from([0.0, 0.9])),
+        maintenance=draw(st.sampled_from([0.0, 0.95])),
     )
-    return run(market, bars, quotes, dict(zip("ABC", weights.T.to_numpy().tolist(), strict=True)), costs)
+    exits = draw(
+        st.sampled_from(
+            [
+                NO_EXITS,
+                ExitRules(stop_loss=0.02, take_profit=0.03, resting=True),
+                ExitRules(trailing_stop=0.02, session_close=True, resting=True),
+                ExitRules(session_close=True),
+            ]
+        )
+    )
+    paid = [(s, bars["open_time"].iloc[k], "dividend", 0.7) for s, k in (("A", size // 2), ("B", size // 3))]
+    dividends = ACTIONS.to_table(pd.DataFrame(paid, columns=["symbol", "time", "kind", "value"]))
+    targets = dict(zip("ABC", weights.T.to_numpy().tolist(), strict=True))
+    return run(market, bars, quotes, targets, costs, exits=exits, dividends=dividends)
 
 
 @FEW
@@ -278,8 +298,8 @@ def test_the_night_and_the_session_by_marking_the_account_twice_a_bar(account: A
                 night += step
             else:
                 inside += step
+            inside += held[symbol] * (close - open_) + float((side * fills["quantity"] * (close - fair)).sum())
             held[symbol] += float((side * fills["quantity"]).sum())
-            inside += held[symbol] * (close - open_)
             mark[symbol], seen[symbol] = close, session
     found = to_profits(account.attribute()["session"])
     assert found["overnight"] == pytest.approx(night, abs=1e-9 * CASH)
@@ -364,6 +384,26 @@ def test_funding_that_was_paid_is_below_zero() -> None:
     result = run("24x7", bars, {"A": [(100, 100)] * 24}, {"A": [0, *[0.5] * 23]}, costs).result
     # 50 held at 100 over 08:00 and 16:00
     assert make_costs(result).set_index("name").loc["funding", "cash"] == pytest.approx(-2 * 50 * 100 * 0.001)
+
+
+def test_interest_and_dividends_have_rows_of_their_own() -> None:
+    """50 of A bought at 100, which pays 2 each on Monday; 0.1 a year on 5,000, and on 5,100 from then on."""
+    bars = make_hours("XNYS", "2024-03-08", "2024-03-12")
+    costs = dataclasses.replace(FREE, interest=0.1)
+    paid = ACTIONS.to_table(
+        pd.DataFrame({"symbol": ["A"], "time": bars["open_time"][[7]], "kind": ["dividend"], "value": [2.0]})
+    )
+    account = run("XNYS", bars, {"A": [(100, 100)] * 14}, {"A": [0, *[0.5] * 13]}, costs, dividends=paid)
+    found = account.attribute()
+    interest, units = account.result.flows["interest"].sum(), account.result.orders["quantity"].iloc[0]
+    assert units == pytest.approx(50, rel=1e-4)  # of the cash with an hour's interest
+    assert interest == pytest.approx(5_000 * 0.1 * 3 / 365, rel=0.1)  # three days of the weekend, and a few hours
+    assert to_profits(found["session"]) == {
+        "dividends": 2 * units, "interest on cash": pytest.approx(interest), "overnight": 0.0, "within sessions": 0.0
+    }  # fmt: skip
+    assert to_profits(found["symbol"]) == {"A": pytest.approx(2 * units), "interest on cash": pytest.approx(interest)}
+    costs_paid = make_costs(account.result).set_index("name")["cash"]
+    assert (costs_paid["dividends"], costs_paid["interest"]) == (pytest.approx(2 * units), pytest.approx(interest))
 
 
 def test_costs_of_an_account_without_an_order_have_no_value_to_be_a_share_of() -> None:
