@@ -12,6 +12,7 @@ REASONS = (
 TARGET, DELISTED, STOP_LOSS, TRAILING_STOP, TAKE_PROFIT, SESSION_CLOSE, MARGIN_CALL, RUIN = range(len(REASONS))
 
 FUNDING, DIVIDENDS, BORROW = range(3)  # rows of `carried`
+NOTHING = 1e-12  # a quantity that is none
 DUST = 1e-9  # vectorbt takes what is left of a position for nothing below this fraction of it; so does the book
 
 
@@ -85,7 +86,7 @@ class Book:
             return
         old = self.held[fills.symbol]
         new = old + fills.quantity
-        new[np.abs(new) <= DUST * np.abs(old)] = 0.0
+        new[np.abs(new) <= np.maximum(DUST * np.abs(old), NOTHING)] = 0.0
         self.held[fills.symbol] = new
         side, was = np.sign(new), np.sign(old)
         turned = side != was

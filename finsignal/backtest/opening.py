@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from finsignal.backtest.arrays import Market
-from finsignal.backtest.book import DELISTED, REASONS, SESSION_CLOSE, TARGET, Book, Fills
-from finsignal.backtest.pricing import NOTHING, Terms
+from finsignal.backtest.book import DELISTED, NOTHING, REASONS, SESSION_CLOSE, TARGET, Book, Fills
+from finsignal.backtest.pricing import Terms
 
 NO_CASH = "refused: no cash"
 CUT_TO_CASH = "cut to the cash at hand"

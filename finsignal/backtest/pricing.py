@@ -10,7 +10,6 @@ from finsignal.backtest.arrays import Market
 from finsignal.backtest.costs import Costs, OrderRules
 
 WORST_SALE = 0.99  # a sale never slips by all of its price
-NOTHING = 1e-12  # a quantity that is none
 LOT_NOISE = 1e-9  # 0.3 is three lots of 0.1, though 0.3 / 0.1 is a little less than 3
 
 

@@ -41,8 +41,10 @@ def simulate_fills(market: Market, fills: dict[str, np.ndarray], cash: float) ->
     row = last[fills["bar"]] - rows[fills["bar"]] + 1 + rank
 
     order = np.lexsort((fills["symbol"], row))
-    flow = -(fills["quantity"] * fills["price"] + fills["fee"])[order]
-    more = cash + max(0.0, -float(flow.cumsum().min(initial=0.0)))
+    spent = fills["quantity"] * fills["price"]
+    more = cash + max(0.0, -float((-spent - fills["fee"])[order].cumsum().min(initial=0.0)))
+    # vectorbt refuses a sale that brings less than its fee; such a fee is put in afterwards.
+    fee = np.where(spent < 0, np.minimum(fills["fee"], -spent), fills["fee"])
 
     def wide(values: np.ndarray) -> pd.DataFrame:
         out = np.full((int(last[-1]) + 1, count), np.nan)
@@ -57,13 +59,17 @@ def simulate_fills(market: Market, fills: dict[str, np.ndarray], cash: float) ->
             size=wide(fills["quantity"]),
             size_type="amount",
             price=wide(fills["price"]),
-            fixed_fees=wide(fills["fee"]),
+            fixed_fees=wide(fee),
             init_cash=cash + more,
             cash_sharing=True,
             group_by=True,
             max_orders=max(len(order), 1),
             freq=pd.Timedelta(hours=1),  # only labels durations, which are not read
         )
+    if (fee != fills["fee"]).any() and len(portfolio.orders.records) == len(order):
+        records = portfolio.order_records.copy()
+        records["fees"] = fills["fee"][order]
+        portfolio = portfolio.replace(order_records=records)
     return portfolio, last, more
 
 

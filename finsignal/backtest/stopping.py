@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from finsignal.backtest.arrays import Market
-from finsignal.backtest.book import SESSION_CLOSE, STOP_LOSS, TAKE_PROFIT, TRAILING_STOP, Book, Fills
+from finsignal.backtest.book import NOTHING, SESSION_CLOSE, STOP_LOSS, TAKE_PROFIT, TRAILING_STOP, Book, Fills
 from finsignal.backtest.opening import NOT_PRINTED, Batch, limit
-from finsignal.backtest.pricing import NOTHING, Terms
+from finsignal.backtest.pricing import Terms
 from finsignal.signals import ExitRules
 
 
