@@ -444,7 +444,7 @@ def test_alpha_is_against_holding_where_no_index_is_named(tiny_study: Study, tin
     line = f"  alpha           {expected.alpha:.1%} +- {expected.alpha_error:.1%} a year (standard error), beta "
     assert line in text
     largest = max(tiny_study.summary["attribution"]["tables"]["symbol"], key=lambda row: abs(row["profit"]))
-    assert f"most of it moved by {largest['name']} {largest['profit']:+,.0f}, " in text
+    assert f"largest by symbol {largest['name']} {largest['profit']:+,.0f}, " in text
     assert "overnight" not in text
 
 

@@ -396,9 +396,21 @@ def test_costs_are_drawn_by_kind_and_what_was_not_charged_is_not(run: dict[str, 
     text = Reader(section(run, "costs")).text
     for words in ("fees", "\u2212612.00", "slippage", "\u22125.0 bp", "dividends", "77.00"):
         assert words in text
-    assert text.count("funding") == 1  # the rate as stated, not a sum paid
+    assert "funding" not in text  # neither paid nor stated
     assert Reader(section(run, "costs")).elements.count(("line", {"x1": "60", "x2": "60", "y1": "0", "y2": "12",
                                                                   "stroke": "#aab2ba"})) == 3  # fmt: skip
+
+
+def test_stated_costs_are_in_their_own_units_and_those_that_are_off_are_not_said(run: dict[str, Any]) -> None:
+    costs = {
+        "fee": 0.0, "min_fee": 0.5, "impact": 0.25, "maker_fee": None, "borrow": 0.0, "loan_interest": 0.08,
+        "borrow_by_symbol": {"AAPL": 0.03},
+    }  # fmt: skip
+    text = Reader(section({**run, "summary": {**run["summary"], "costs": costs}}, "costs")).text
+    for words in ("fee 0.00 % (0.0 bp)", "min fee 0.5 ", "impact 0.25 ", "loan interest 8.00 %", "AAPL 3.00 %"):
+        assert words in text, words
+    assert "maker fee" not in text
+    assert not re.search("borrow 0", text)
 
 
 def test_reasons_of_orders_that_were_not_filled_are_drawn(run: dict[str, Any]) -> None:

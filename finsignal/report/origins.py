@@ -64,7 +64,7 @@ def origin_table(head: str, rows: Sequence[Mapping[str, Any]], *, by_name: bool)
     cells = [
         (
             bdi(row["name"]),
-            number(row["trades"], "count") + (f" + {row['open']} open" if row["open"] else ""),
+            count_trades(row),
             number(row["win_rate"], "percent"),
             signed(row["profit"], "money"),
             bar(row["profit"], reach),
@@ -72,6 +72,13 @@ def origin_table(head: str, rows: Sequence[Mapping[str, Any]], *, by_name: bool)
         for row in shown
     ]
     return table((head, "Trades", "Won", "Profit", ""), cells, numbers=(1, 2, 3))
+
+
+def count_trades(row: Mapping[str, Any]) -> str:
+    """Closed trades and open positions; the dash for a line that belongs to none, such as costs."""
+    if not row["trades"] and not row["open"]:
+        return NONE
+    return number(row["trades"], "count") + (f" + {row['open']} open" if row["open"] else "")
 
 
 def paid_part(summary: Mapping[str, Any]) -> Html:

@@ -38,6 +38,10 @@ FIGURES = (
 )
 
 
+ALWAYS_SAID = ("fee", "slippage", "delisting_return", "delisted_after")
+NO_RATES = ("fee_per_share", "min_fee", "slippage_volatility", "impact")  # in cash, or multiples
+
+
 def subtitle_part(period: Mapping[str, Any]) -> str:
     symbols = [str(symbol) for symbol in period.get("symbols", ())]
     shown = ", ".join(symbols[:8]) + (f" and {len(symbols) - 8} more" if len(symbols) > 8 else "")
@@ -236,10 +240,15 @@ def prices_part(prices: Mapping[str, Any]) -> Html:
 
 
 def costs_part(summary: Mapping[str, Any]) -> Html:
-    """What was charged, and what the run takes for granted."""
+    """What was charged, without the costs that were off, and what the run takes for granted."""
     rows = []
     for name, value in (summary.get("costs") or {}).items():
+        if not value and name not in ALWAYS_SAID:
+            continue
+        if isinstance(value, Mapping):
+            value = [f"{key} {number(rate, 'percent')}" for key, rate in value.items()]
         is_rate = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1
+        is_rate = is_rate and name not in NO_RATES
         rows.append((bdi(str(name).replace("_", " ")), number(value, "cost") if is_rate else plain(value)))
     out = table(("", ""), rows, style="facts") if rows else Html("<p>No cost is stated.</p>")
     assumed = summary.get("assumptions") or ()

@@ -133,8 +133,8 @@ def _origins(summary: Mapping[str, Any]) -> list[str]:
     if largest:
         parts = ", ".join(f"{row['name']} {row['profit']:+,.0f}" for row in largest)
         night = next(row["profit"] for row in origins["tables"]["session"] if row["name"] == "overnight")
-        parts += "" if origins["always_open"] else f"; overnight {night:+,.0f}"
-        lines.append(_row("profit", f"{origins['profit']:+,.0f} after costs, most of it moved by {parts}"))
+        parts += "" if origins["always_open"] else f"; overnight {night:+,.0f} before costs"
+        lines.append(_row("profit", f"{origins['profit']:+,.0f} after costs; largest by symbol {parts}"))
     return lines
 
 
