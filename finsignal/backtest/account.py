@@ -43,7 +43,7 @@ def walk_bars(
     flows, equity = np.zeros((len(FLOWS), bars)), np.empty(bars)
     accrues = terms.borrow is not None or terms.costs.interest > 0 or terms.costs.loan_interest > 0
     for k in range(bars):
-        mark = np.nan_to_num(market.marks[k])
+        mark = market.marks[k]
         cash_before = book.cash
         if dividends is not None:
             flows[DIVIDENDS, k] += _receive(book, DIVIDENDS, book.held * dividends[k])

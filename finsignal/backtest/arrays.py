@@ -29,7 +29,7 @@ class Market:
     target: np.ndarray
     opens: np.ndarray  # NaN where a bar did not print
     closes: np.ndarray  # likewise
-    marks: np.ndarray  # the last close up to and including the bar; NaN before the first
+    marks: np.ndarray  # the last close up to and including the bar; 0 before the first
     known: np.ndarray  # the newest close known at the decision; NaN where there is none
     highs: np.ndarray | None
     lows: np.ndarray | None
@@ -167,7 +167,7 @@ def _fill_forward(values: np.ndarray) -> np.ndarray:
     out = values.copy()
     for before, row in pairwise(out):
         np.copyto(row, before, where=np.isnan(row))
-    return out
+    return np.nan_to_num(out, copy=False)
 
 
 def _find_gone(opens: np.ndarray, after: int) -> np.ndarray:

@@ -44,7 +44,6 @@ def trade_open(book: Book, market: Market, terms: Terms, k: int, cash_before: fl
     held, close = book.held[symbol], known[symbol]
     wanted = np.where(weight == 0, 0.0, terms.truncate(weight * value / close, symbol))
     batch = Batch(symbol, reason, weight, wanted - held, np.zeros(len(symbol), dtype=bool))
-    batch = batch.take(np.argsort(weight * value - held * close, kind="stable"))
     batch = _check(batch, book, market, terms, k, value)
     if len(batch.symbol):
         _fill(batch, book, market, terms, k, value)
@@ -165,7 +164,7 @@ def _fill(batch: Batch, book: Book, market: Market, terms: Terms, k: int, value:
         reference, slip = np.where(delisted, last, reference), np.where(delisted, costs.slippage, slip)
     price = reference * (1 + np.sign(batch.quantity) * slip)
     fee = terms.fee_of(batch.quantity, price)
-    quantity, fee = _pay(batch, price, fee, book, terms, k, value)
+    quantity, fee = _pay(batch, price, fee, book, market, terms, k, value)
     done = quantity != 0
     poor = quantity != batch.quantity
     book.fill(Fills(k, *(v[done] for v in (batch.symbol, quantity, price, reference, fee, batch.weight, batch.reason))))
@@ -180,21 +179,29 @@ def _fill(batch: Batch, book: Book, market: Market, terms: Terms, k: int, value:
 
 
 def _pay(
-    batch: Batch, price: np.ndarray, fee: np.ndarray, book: Book, terms: Terms, k: int, value: float
+    batch: Batch, price: np.ndarray, fee: np.ndarray, book: Book, market: Market, terms: Terms, k: int, value: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Quantities and fees after cash has set its limit, order by order; moves the cash."""
+    """Quantities and fees after cash has set its limit; moves the cash.
+
+    Sales first, then purchases from the smallest: by the change of value that each was meant to make.
+    """
     limited = (batch.reason == TARGET) & (batch.quantity > 0)
     spent = batch.quantity * price + fee
-    running = np.subtract.accumulate(np.concatenate([[book.cash], spent]))
     snap = NOTHING * abs(value)  # cash below it is rounding
-    hard = (limited & (spent > running[:-1] * (1 + 1e-9))) | (np.abs(running[1:]) <= snap)
+    if spent[spent > 0].sum() < book.cash - snap:  # all can be paid, in whatever order
+        book.cash -= float(spent.sum())
+        return batch.quantity, fee
+    known = market.known[k, batch.symbol]
+    order = np.argsort(batch.weight * value - book.held[batch.symbol] * known, kind="stable")
+    running = np.subtract.accumulate(np.concatenate([[book.cash], spent[order]]))
+    hard = (limited[order] & (spent[order] > running[:-1] * (1 + 1e-9))) | (np.abs(running[1:]) <= snap)
     if not hard.any():
         book.cash = float(running[-1])
         return batch.quantity, fee
     quantity, fee = batch.quantity.copy(), fee.copy()
     first = int(hard.argmax())
     cash = float(running[first])
-    for place in range(first, len(quantity)):
+    for place in order[first:]:
         if limited[place] and spent[place] > cash * (1 + 1e-9):
             symbol = int(batch.symbol[place])
             most = terms.affordable(cash, float(price[place]), symbol)

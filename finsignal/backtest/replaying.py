@@ -15,15 +15,27 @@ from finsignal.errors import TableError, require
 AGREE = 1e-9  # of the cash
 
 
-def join_fills(fills: list[Fills]) -> dict[str, np.ndarray]:
-    """All fills as one array for each field, in the order in which they were done."""
+def join_fills(fills: list[Fills], count: int) -> dict[str, np.ndarray]:
+    """All fills as one array for each field, by bar and symbol, those of one bar and symbol as they were done.
+
+    `key` is bar * count + symbol, and `rank` counts the fills of the same bar and symbol before each.
+    """
     names = ("symbol", "quantity", "price", "reference", "fee", "weight", "reason")
     empty: dict[str, np.ndarray] = {name: np.zeros(0) for name in names}
     empty |= {"symbol": np.zeros(0, dtype=np.int64), "reason": np.zeros(0, dtype=np.int64)}
     joined = {name: np.concatenate([empty[name], *(getattr(fill, name) for fill in fills)]) for name in names}
-    sizes = [len(fill.symbol) for fill in fills]
-    bar = np.repeat(np.array([fill.bar for fill in fills], dtype=np.int64), sizes)
-    return joined | {"bar": bar}
+    bars = np.array([fill.bar for fill in fills], dtype=np.int64)
+    joined["bar"] = np.repeat(bars, [len(fill.symbol) for fill in fills])
+    joined["key"] = joined["bar"] * count + joined["symbol"]
+    step = np.diff(joined["key"])
+    if (step < 0).any():
+        order = np.argsort(joined["key"], kind="stable")
+        joined = {name: values[order] for name, values in joined.items()}
+        step = np.diff(joined["key"])
+    starts = np.flatnonzero(np.concatenate([[True], step != 0]))[: len(joined["key"])]
+    sizes = np.diff(np.append(starts, len(joined["key"])))
+    joined["rank"] = np.arange(len(joined["key"])) - np.repeat(starts, sizes)
+    return joined
 
 
 def simulate_fills(market: Market, fills: dict[str, np.ndarray], cash: float) -> tuple[Any, np.ndarray, float]:
@@ -34,28 +46,29 @@ def simulate_fills(market: Market, fills: dict[str, np.ndarray], cash: float) ->
     """
     vbt = require("vectorbt", extra="backtest", work="a backtest")
     bars, count = market.target.shape
-    rank = _rank(fills["bar"] * count + fills["symbol"])
     rows = np.ones(bars, dtype=np.int64)
-    np.maximum.at(rows, fills["bar"], rank + 1)
+    again = fills["rank"] > 0
+    np.maximum.at(rows, fills["bar"][again], fills["rank"][again] + 1)
     last = rows.cumsum() - 1
-    row = last[fills["bar"]] - rows[fills["bar"]] + 1 + rank
-
-    order = np.lexsort((fills["symbol"], row))
+    row = (last - rows + 1)[fills["bar"]] + fills["rank"]
+    order = np.lexsort((fills["symbol"], row)) if again.any() else slice(None)
     spent = fills["quantity"] * fills["price"]
     more = cash + max(0.0, -float((-spent - fills["fee"])[order].cumsum().min(initial=0.0)))
     # vectorbt refuses a sale that brings less than its fee; such a fee is put in afterwards.
     fee = np.where(spent < 0, np.minimum(fills["fee"], -spent), fills["fee"])
 
-    def wide(values: np.ndarray) -> pd.DataFrame:
-        out = np.full((int(last[-1]) + 1, count), np.nan)
-        out[row, fills["symbol"]] = values
-        return pd.DataFrame(out, copy=False)
+    place = row * count + fills["symbol"]
 
-    closes = np.where(np.isfinite(market.marks), market.marks, 1.0)  # NaN times 0 units would be NaN
+    def wide(values: np.ndarray) -> pd.DataFrame:
+        out = np.full((int(last[-1]) + 1) * count, np.nan)
+        out[place] = values
+        return pd.DataFrame(out.reshape(-1, count), copy=False)
+
+    closes = np.where(market.marks > 0, market.marks, 1.0)  # before its first close a symbol needs some price
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # vectorbt's own use of pandas and numba; nothing of ours runs in here
         portfolio = vbt.Portfolio.from_orders(
-            close=pd.DataFrame(np.repeat(closes, rows, axis=0) if len(order) and rows.max() > 1 else closes),
+            close=pd.DataFrame(np.repeat(closes, rows, axis=0) if again.any() else closes, copy=False),
             size=wide(fills["quantity"]),
             size_type="amount",
             price=wide(fills["price"]),
@@ -63,10 +76,10 @@ def simulate_fills(market: Market, fills: dict[str, np.ndarray], cash: float) ->
             init_cash=cash + more,
             cash_sharing=True,
             group_by=True,
-            max_orders=max(len(order), 1),
+            max_orders=max(len(spent), 1),
             freq=pd.Timedelta(hours=1),  # only labels durations, which are not read
         )
-    if (fee != fills["fee"]).any() and len(portfolio.orders.records) == len(order):
+    if (fee != fills["fee"]).any() and len(portfolio.orders.records) == len(spent):
         records = portfolio.order_records.copy()
         records["fees"] = fills["fee"][order]
         portfolio = portfolio.replace(order_records=records)
@@ -92,13 +105,3 @@ def check_replay(
             f"{np.abs(value - equity).max():.3g} from the account; expected at most {allowed:.3g}. Check the prices "
             "for values far apart, and report the tables."
         )
-
-
-def _rank(key: np.ndarray) -> np.ndarray:
-    """How many fills of the same bar and symbol came before each."""
-    order = np.argsort(key, kind="stable")
-    ordered = key[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(key) else np.zeros(0, int)
-    rank = np.empty(len(key), dtype=np.int64)
-    rank[order] = np.arange(len(key)) - np.repeat(starts, np.diff(np.append(starts, len(key))))
-    return rank

@@ -15,20 +15,18 @@ from finsignal.tables import INSTANT
 
 def to_orders(fills: dict[str, np.ndarray], market: Market) -> pd.DataFrame:
     """One row a fill, by bar and symbol; two of one bar and symbol in the order in which they were done."""
-    order = np.lexsort((fills["symbol"], fills["bar"]))
-    done = {name: values[order] for name, values in fills.items()}
-    size = np.abs(done["quantity"])
+    size = np.abs(fills["quantity"])
     return pd.DataFrame(
         {
-            "open_time": _instants(market, done["bar"]),
-            "symbol": _names(market, done["symbol"]),
-            "side": _words(("buy", "sell"), (done["quantity"] < 0).astype(np.int64)),
+            "open_time": _instants(market, fills["bar"]),
+            "symbol": _names(market, fills["symbol"]),
+            "side": _words(("buy", "sell"), (fills["quantity"] < 0).astype(np.int64)),
             "quantity": size,
-            "price": done["price"],
-            "fee": done["fee"],
-            "slippage": np.abs(done["price"] - done["reference"]) * size,
-            "weight": done["weight"],
-            "reason": _words(REASONS, done["reason"]),
+            "price": fills["price"],
+            "fee": fills["fee"],
+            "slippage": np.abs(fills["price"] - fills["reference"]) * size,
+            "weight": fills["weight"],
+            "reason": _words(REASONS, fills["reason"]),
         }
     )
 

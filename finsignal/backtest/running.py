@@ -83,7 +83,7 @@ def run_backtest(
         rates=to_rates(market, costs.funding_rate, funding),
         dividends=to_dividends(market, dividends),
     )
-    fills = join_fills(walked.book.fills)
+    fills = join_fills(walked.book.fills, len(market.symbols))
     portfolio, last, more = simulate_fills(market, fills, cash)
     check_replay(portfolio, last, more, walked.equity, walked.flows, cash, fills)
     value = walked.equity  # vectorbt's has lost its last digits to the cash that lets every fill be replayed
