@@ -243,9 +243,10 @@ def test_trap_11_the_sharpe_ratio_of_stocks_is_annualised_by_365_days(vbt):
 
 
 def test_trap_12_days_with_a_weekend_between_have_no_frequency(vbt):
-    business = pd.bdate_range("2024-01-04", periods=3)  # Thursday, Friday, Monday
-    for days, complaint in [(pd.DatetimeIndex(list(business)), "frequency is None"), (business, "non-fixed")]:
-        portfolio = bare(vbt.Portfolio.from_orders, pd.Series([10.0, 11, 12], index=days), 1, init_cash=100)
+    business = pd.bdate_range("2024-01-04", periods=4)  # Thursday to Tuesday
+    holiday = pd.DatetimeIndex(["2024-01-04", "2024-01-05", "2024-01-08", "2024-01-10"])
+    for days, complaint in [(holiday, "frequency is None"), (business, "non-fixed frequency")]:
+        portfolio = bare(vbt.Portfolio.from_orders, pd.Series([10.0, 11, 12, 13], index=days), 1, init_cash=100)
         with pytest.raises(ValueError, match=complaint):
             bare(portfolio.sharpe_ratio)
 
