@@ -102,11 +102,14 @@ class Table:
         if not self.key:
             return
         key = list(self.key)
+        plain = isinstance(frame.index, pd.RangeIndex) and frame.index.start == 0 and frame.index.step == 1
+        if plain and self.order == self.key and _is_sorted(frame, key, strictly=True):
+            return  # and so no key stands twice
         repeated = frame.duplicated(key).to_numpy()
         if repeated.any():
             count, row = int(repeated.sum()), int(repeated.argmax())
             raise TableError(f"{self.name}: {count} rows repeat the key {self.key}, first at row {row}.")
-        if not isinstance(frame.index, pd.RangeIndex) or frame.index.start != 0 or frame.index.step != 1:
+        if not plain:
             raise TableError(f"{self.name}: expected a plain RangeIndex; use reset_index(drop=True).")
         if not _is_sorted(frame, list(self.order)):
             raise TableError(
@@ -143,19 +146,20 @@ class Table:
         return self.check(out.reset_index(drop=True))
 
 
-def _is_sorted(frame: pd.DataFrame, key: list[str]) -> bool:
-    """Whether rows ascend by key, compared column by column from the most significant."""
+def _is_sorted(frame: pd.DataFrame, key: list[str], *, strictly: bool = False) -> bool:
+    """Whether rows ascend by key, compared column by column from the most significant; `strictly`: none repeats it."""
     if len(frame) < 2:
         return True
-    undecided = np.ones(len(frame) - 1, dtype=bool)
+    undecided: np.ndarray | None = None
     for column in key:
         values = frame[column]
         codes = to_integers(values) if str(values.dtype) == INSTANT else pd.factorize(values, sort=True)[0]
-        step = np.diff(codes)
-        if (step[undecided] < 0).any():
+        before, after = codes[:-1], codes[1:]
+        fell, same = after < before, after == before
+        if (fell if undecided is None else fell & undecided).any():
             return False
-        undecided &= step == 0
-    return True
+        undecided = same if undecided is None else undecided & same
+    return not strictly or undecided is None or not undecided.any()
 
 
 def to_integers(instants: pd.Series | pd.DatetimeIndex) -> np.ndarray:

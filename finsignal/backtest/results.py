@@ -10,7 +10,6 @@ import pandas as pd
 from finsignal.backtest.arrays import Market
 from finsignal.backtest.book import BORROW, DIVIDENDS, FUNDING, REASONS, Book
 from finsignal.errors import TableError
-from finsignal.tables import INSTANT
 
 
 def to_orders(fills: dict[str, np.ndarray], market: Market) -> pd.DataFrame:
@@ -27,7 +26,8 @@ def to_orders(fills: dict[str, np.ndarray], market: Market) -> pd.DataFrame:
             "slippage": np.abs(fills["price"] - fills["reference"]) * size,
             "weight": fills["weight"],
             "reason": _words(REASONS, fills["reason"]),
-        }
+        },
+        copy=False,
     )
 
 
@@ -80,7 +80,8 @@ def to_trades(portfolio: Any, last: np.ndarray, book: Book, market: Market) -> p
             "return": profit / (record["size"] * record["entry_price"]),
             "bars": (leave - entry).astype(np.int64),
             "closed": closed,
-        }
+        },
+        copy=False,
     )
 
 
@@ -100,7 +101,7 @@ def _carried(columns: np.ndarray, book: Book) -> np.ndarray:
 
 
 def _instants(market: Market, bar: np.ndarray) -> pd.Series:
-    return pd.Series(market.index[bar], dtype=INSTANT)
+    return pd.Series(market.index[bar], copy=False)
 
 
 def _names(market: Market, symbol: np.ndarray) -> pd.Series:
@@ -109,4 +110,4 @@ def _names(market: Market, symbol: np.ndarray) -> pd.Series:
 
 def _words(words: list[str] | tuple[str, ...], code: np.ndarray) -> pd.Series:
     """Text by number; the words are looked up, not written out one by one."""
-    return pd.Series(pd.array(list(words), dtype="str").take(code))
+    return pd.Series(pd.array(list(words), dtype="str").take(code), copy=False)
