@@ -337,6 +337,11 @@ def test_a_week_begins_on_tuesday_where_monday_is_a_holiday_and_over_the_year_en
     assert find_firsts(bars, "session").sum() == bars["session"].nunique()
 
 
+def test_a_market_that_never_closes_begins_its_week_on_monday() -> None:
+    bars = make_bars("24x7", "1d", start="2024-03-01", end="2024-03-15", latency=MINUTE)  # from a Friday on
+    assert bars["session"][find_firsts(bars, "week")].tolist() == ["2024-03-01", "2024-03-04", "2024-03-11"]
+
+
 def test_weeks_and_months_need_sessions_that_are_dates() -> None:
     bars = make_hours(4).assign(session=pd.Series(["one"] * 4, dtype="str"))
     assert find_firsts(bars, "session").tolist() == [True, False, False, False]
