@@ -44,8 +44,7 @@ def attribute(
     cash, end = float(result.settings["cash"]), float(result.equity.iloc[-1])
     limit = TOLERANCE * max(cash, float(result.equity.abs().max()))
     _agree("result: its trades and interest", float(trades["profit"].sum()) + interest, end - cash, limit)
-    zone = zone_of(market, start=result.equity.index[0], end=result.equity.index[-1])
-    hours = trades["entry_time"].dt.tz_convert(zone)
+    hours = trades["entry_time"].dt.tz_convert(zone_of(market, at=result.equity.index[0]))
     parts = pd.DataFrame({"profit": trades["profit"], "closed": trades["closed"], "won": trades["profit"] > 0})
     more = {INTEREST: interest} if interest else {}
     named = {

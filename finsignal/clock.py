@@ -115,9 +115,12 @@ def _exchange_bars(
     return opens[wanted].as_unit("us"), closes[wanted].as_unit("us"), sessions[wanted]
 
 
-def zone_of(market: str, *, start: pd.Timestamp, end: pd.Timestamp) -> datetime.tzinfo:
-    """The exchange's time zone; UTC where the market never closes. Raises ConfigError for an unknown market."""
-    zone: datetime.tzinfo = datetime.UTC if is_always_open(market) else _calendar(market, start, end).tz
+def zone_of(market: str, *, at: pd.Timestamp) -> datetime.tzinfo:
+    """The exchange's time zone at some instant; UTC where the market never closes.
+
+    Raises ConfigError for an unknown market.
+    """
+    zone: datetime.tzinfo = datetime.UTC if is_always_open(market) else _calendar(market, at, at).tz
     return zone
 
 
