@@ -7,12 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from finsignal.clock import make_bars
 from finsignal.config import RunFile, read_run
 from finsignal.errors import ConfigError, TableError
 from finsignal.fetching import fetch_files
+from finsignal.job.facts import make_cut, make_reader
 from finsignal.lake import append, as_of, open_lake, read_dividends
+from finsignal.signals import make_flat_state
 from finsignal.study import read_inputs
-from finsignal.tables import ACTIONS, PRICES
+from finsignal.study.deciding import decide_run
+from finsignal.tables import ACTIONS, PRICES, SENTIMENT
 
 NOW = pd.Timestamp("2026-01-01T00:00Z").as_unit("us")
 HOUR = pd.Timedelta(hours=1)
@@ -231,3 +235,68 @@ def test_a_dividend_announced_for_the_day_of_a_split_is_for_new_shares(tmp_path)
     both = {"symbol": "AAA", "time": [split, split], "kind": ["dividend", "split"], "value": [0.6, 4.0]}
     append(lake, "actions", ACTIONS.to_table(pd.DataFrame(both)), recorded=split - HOUR, market="XNYS")
     assert read_dividends(lake, split, recorded_by=split, market="XNYS")["value"].tolist() == [0.6]
+
+
+# --- the index in a decision ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def long_run(tmp_path: Path) -> RunFile:
+    """Ninety sessions of two shares that move with an index; AAA prints on two days of three after the first ten."""
+    run = write_daily(tmp_path)
+    rng = np.random.default_rng(5)
+    days = [*make_bars("XNYS", "1d", start="2024-03-04", end="2024-09-01", latency=HOUR)["session"]]
+    market = rng.normal(0, 0.01, len(days))
+    parts = []
+    for number, symbol in enumerate(("AAA", "BBB", "SPX")):
+        noise = 0.0 if symbol == "SPX" else rng.normal(0, 0.005, len(days))
+        close = 100 * np.exp(np.cumsum((1 + number % 2) * market + noise))
+        rows = pd.DataFrame({"date": days, "symbol": symbol, "open": close, "close": close, "volume": 100.0})
+        rows = rows.assign(high=close + 1, low=close - 1, adj=close)
+        parts.append(rows[(rows.index < 10) | (rows.index % 3 > 0)] if symbol == "AAA" else rows)
+    pd.concat(parts).to_parquet(tmp_path / "daily.parquet", index=False)
+    (tmp_path / "strategy.py").write_text(STRATEGY, encoding="utf-8")
+    return replace(run, end="2024-09-01", strategy="strategy.py")
+
+
+STRATEGY = """
+from finsignal import to_signal
+
+def strategy(features):
+    return to_signal(features["beta_60"] - 1.2, features["beta_60"] * 0 + 1, buy_threshold=0.1, sell_threshold=0.1,
+                     confidence_threshold=0.0)
+"""
+
+
+def decide_with(run: RunFile, known) -> pd.DataFrame:
+    decided = decide_run(
+        run,
+        known,
+        SENTIMENT.empty(),
+        make_flat_state(run.symbols),
+        strategy=run.load_strategy(),
+        parameters=run.make_parameters(),
+    )
+    return decided.features.merge(decided.signals, on=["symbol", "open_time"])
+
+
+@pytest.mark.parametrize("source", ["tables", "lake"])
+def test_a_pass_knows_the_same_beta_as_the_backtest(long_run, tmp_path, source):
+    run, inputs = long_run, read_inputs(long_run, now=NOW)
+    whole = decide_with(run, inputs)
+    if source == "lake":
+        fetch_files(open_lake(tmp_path / "lake", create=True), run, now=NOW)
+        run = replace(run, lake="lake", prices_path=(), news_path="")
+        facts = make_reader(run, read_inputs(run, now=NOW + HOUR), NOW + HOUR)
+    else:
+        facts = make_cut(run, inputs)
+    state = make_flat_state(run.symbols)
+    for position in (40, 70, 100, len(inputs.bars) - 1):
+        known = facts(position, state)
+        assert known.index["time"].max() <= inputs.bars["time"].iloc[position]
+        last = whole["open_time"] == inputs.bars["open_time"].iloc[position]
+        found = decide_with(run, known)
+        found = found[found["open_time"] == inputs.bars["open_time"].iloc[position]]
+        pd.testing.assert_frame_equal(found.reset_index(drop=True), whole[last].reset_index(drop=True))
+    assert found["beta_60"].notna().all()
+    assert set(whole["signal"]) == {"BUY", "HOLD", "SELL"}

@@ -12,17 +12,17 @@ import pandas as pd
 from finsignal.clock import DAY, latest_decision, make_bars, to_instant
 from finsignal.config import RunFile
 from finsignal.errors import ConfigError
-from finsignal.features import FUNDING_LOOKBACK, LOOKBACK, OPEN_INTEREST_LOOKBACK
+from finsignal.features import BETA_LOOKBACK, FUNDING_LOOKBACK, LOOKBACK, OPEN_INTEREST_LOOKBACK
 from finsignal.lake import Lake, open_lake
 from finsignal.signals import lookback
-from finsignal.study.inputs import MOMENT, Inputs, beside, read_lake_news, read_lake_rows
+from finsignal.study.inputs import MOMENT, Inputs, beside, read_lake_index, read_lake_news, read_lake_rows
 from finsignal.tables import to_integers
 
 DAYS_AHEAD = 12  # of the grid beyond now: over any holidays, so that the next decision can be named
 SPARE = 3  # times the reach that is read at first: windows run over the rows printed, and some bars print none
 # Rows of a symbol that a feature is made of, however far back they lie.
 ROWS = {
-    "prices": max(LOOKBACK.values()),
+    "prices": max(*LOOKBACK.values(), *BETA_LOOKBACK.values()),
     "funding": max(FUNDING_LOOKBACK.values()),
     "open_interest": max(OPEN_INTEREST_LOOKBACK.values()),
 }
@@ -37,6 +37,7 @@ class Facts:
     news: pd.DataFrame
     funding: pd.DataFrame | None = None
     open_interest: pd.DataFrame | None = None
+    index: pd.DataFrame | None = None
 
 
 def reach_of(run: RunFile) -> int:
@@ -92,7 +93,11 @@ def read_facts(run: RunFile, lake: Lake, bars: pd.DataFrame, position: int, *, r
 
     news, _ = read_lake_news(run, lake, decision, since=since, recorded_by=recorded_by)
     more = {name: read(name) for name in ("funding", "open_interest") if getattr(run.fetch, name)}
-    return Facts(bars, read("prices"), news, **more)
+    prices = read("prices")
+    if run.index:  # over all rows of prices, for a beta is of the bars that a symbol printed
+        oldest = min(since, prices["open_time"].min()) if len(prices) else since
+        more["index"] = read_lake_index(run, lake, decision, bars=bars, since=oldest, recorded_by=recorded_by)
+    return Facts(bars, prices, news, **more)
 
 
 def make_cut(run: RunFile, inputs: Inputs) -> Callable[[int, pd.DataFrame], Facts]:
@@ -106,6 +111,7 @@ def make_cut(run: RunFile, inputs: Inputs) -> Callable[[int, pd.DataFrame], Fact
     counted = {"prices": inputs.prices, "funding": inputs.funding, "open_interest": inputs.open_interest}
     by_rows = {name: (table, *_blocks(table)) for name, table in counted.items() if table is not None}
     news, news_times = inputs.news, to_integers(inputs.news["time"])
+    index_times = None if inputs.index is None else to_integers(inputs.index["time"])
 
     def cut(position: int, state: pd.DataFrame) -> Facts:
         fill, first = oldest_fill(state), max(position - reach, 0)
@@ -122,6 +128,11 @@ def make_cut(run: RunFile, inputs: Inputs) -> Callable[[int, pd.DataFrame], Fact
                 )
                 parts.append(np.arange(max(low, at - ROWS[name]), end))  # windows run over the rows printed
             out[name] = table.iloc[np.concatenate(parts)].reset_index(drop=True)
+        if inputs.index is not None and index_times is not None:
+            # Over all rows of prices, for a beta is of the bars that a symbol printed.
+            oldest = min(since, to_integers(out["prices"]["time"]).min(initial=since))
+            ours = (index_times >= oldest) & (index_times <= until)
+            out["index"] = inputs.index[ours].reset_index(drop=True)
         return Facts(bars=inputs.bars.iloc[first : position + 1].reset_index(drop=True), **out)
 
     return cut

@@ -30,6 +30,8 @@ class Known(Protocol):
     def funding(self) -> pd.DataFrame | None: ...
     @property
     def open_interest(self) -> pd.DataFrame | None: ...
+    @property
+    def index(self) -> pd.DataFrame | None: ...
 
 
 def decide_run(
@@ -63,7 +65,7 @@ def decide_run(
 
 def facts_beside(known: Known) -> dict[str, pd.DataFrame | None]:
     """The tables beside news and prices that features are made of, as `decide` and `make_features` name them."""
-    return {"funding": known.funding, "open_interest": known.open_interest}
+    return {"funding": known.funding, "open_interest": known.open_interest, "index": known.index}
 
 
 def read_parameters(run: RunFile, path: Path | None) -> pd.DataFrame:
