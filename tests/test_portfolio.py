@@ -17,7 +17,7 @@ from finsignal.clock import make_bars
 from finsignal.errors import ConfigError, TableError
 from finsignal.job.facts import oldest_fill
 from finsignal.signals import NO_EXITS, ExitRules, WeightRules, make_flat_state, to_weights
-from finsignal.signals.portfolio import Wishes, fit, rank
+from finsignal.signals.portfolio import Wishes, fit, rank, to_wishes
 from finsignal.tables import FEATURES, SIGNALS, to_integers
 
 # Without shrinking: an example is a seed, and a smaller seed is no simpler.
@@ -106,6 +106,21 @@ def test_by_inverse_volatility_the_mean_over_all_known_symbols_has_an_equal_posi
     assert weigh_once("BBBB", replace(rules, max_weight=0.19), volatility=volatility) == pytest.approx(
         {"A": 0.19, "B": 0.19 * 6 / 7, "C": 0.19 * 3 / 7}  # the slot is 0.19, and A's 0.19 * 12 / 7 is cut to it
     )
+
+
+def test_the_mean_over_symbols_is_the_same_to_the_last_bit_in_any_order() -> None:
+    rules = replace(FIVE, sizing="inverse_volatility")
+    bars, count = make_hours(2), 300
+    signals = make_signal_table(bars, {f"S{n:03d}": "BB" for n in range(count)})
+    rng = np.random.default_rng(0)
+    volatility = rng.uniform(0.001, 0.1, (count, 2))
+    order = rng.permutation(count)
+
+    def shares(values: np.ndarray) -> np.ndarray:
+        features = signals[["open_time", "time", "symbol"]].assign(vol_20=values.ravel())
+        return to_wishes(signals, (count, 2), rules, features).share
+
+    np.testing.assert_array_equal(shares(volatility[order]), shares(volatility)[:, order])
 
 
 def test_by_target_volatility_a_position_is_equal_where_its_volatility_is_the_target() -> None:
