@@ -29,5 +29,6 @@ def smooth_rows(values: np.ndarray, span: int) -> np.ndarray:
     weights /= weights.sum()
     total = values * weights[0]
     for lag in range(1, 3 * span):
-        total += lag_rows(values, lag) * weights[lag]
+        total[lag:] += values[: max(len(values) - lag, 0)] * weights[lag]
+    total[: 3 * span - 1] = np.nan
     return total
