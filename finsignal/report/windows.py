@@ -72,7 +72,7 @@ def windows_part(summary: Mapping[str, Any]) -> Html:
         "through all tests, nothing closed between them. Left out before each test and each validation: "
         f"{plural(split.get('purge_bars'), 'bar')} purged{more}.</p>"
         '<div class="figure" id="figure-windows"></div>'
-        + table(head, rows, style="compare", numbers=(4, 6, 7, 8))
+        + table(head, rows, style="windows", numbers=(4, 6, 7, 8))
         + "</section>"
     )
 
