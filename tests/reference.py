@@ -145,7 +145,8 @@ class Book:
         self.symbols = {symbol: Position() for symbol in sorted(set(weights["symbol"]))}
         self.target = {(row.symbol, row.open_time): row.weight for row in weights.itertuples()}
         self.row_of = {(row.symbol, row.open_time): row for row in prices.itertuples()}
-        self.rows = {s: [row for row in prices.itertuples() if row.symbol == s] for s in self.symbols}
+        self.later = {s: [row for row in prices.itertuples() if row.symbol == s] for s in self.symbols}
+        self.known: dict[str, list[Any]] = {s: [] for s in self.symbols}  # rows known at the decision, oldest first
         self.ruined = False
         self.paid = 0.0  # fees, slippage, funding and borrow so far
         self.rates = {s: self._to_rates(s, funding) for s in self.symbols}
@@ -173,7 +174,9 @@ class Book:
         self.k, self.bar = k, self.grid[k]
         self.next_open = self.grid[k + 1].open_time if k + 1 < len(self.grid) else self.bar.close_time
         self.here = {s: self.row_of.get((s, self.bar.open_time)) for s in self.symbols}
-        self.known = {s: [row for row in self.rows[s] if row.time <= self.bar.time] for s in self.symbols}
+        for s, later in self.later.items():
+            while later and later[0].time <= self.bar.time:
+                self.known[s].append(later.pop(0))
         for kind in FLOWS:
             self.account.flows[kind].append(0.0)
 
@@ -337,7 +340,7 @@ class Book:
         slip = self.costs.slippage
         if self.costs.slippage_volatility:
             slip += self.costs.slippage_volatility * self.volatility(symbol)
-        if self.costs.impact:
+        if self.costs.impact and self.mean_volume(symbol) > 0:  # a stop does not wait for volume
             share = abs(quantity) / self.mean_volume(symbol)
             slip += self.costs.impact * self.volatility(symbol) * math.sqrt(share)
         return min(slip, 0.99) if quantity < 0 else slip
@@ -425,8 +428,9 @@ class Book:
     def close_session(self) -> None:
         for s, own in self.symbols.items():
             if own.held:
-                if self.here[s] is None:
-                    self.log(s, "bar did not print")
+                missing = "bar did not print" if self.here[s] is None else self.unknown(s)
+                if missing:
+                    self.log(s, missing)
                 else:
                     quantity = self.within_volume(s, -own.held)
                     if quantity != -own.held:

@@ -438,7 +438,10 @@ def make_case(shape: dict) -> dict:
     targets = {}
     for symbol in symbols:
         quotes[symbol] = make_quotes(rng, len(bars), shape)
-        volumes[symbol] = rng.lognormal(np.log(500), 0.5, len(bars)).tolist()
+        volume = rng.lognormal(np.log(500), 0.5, len(bars))
+        if rng.random() < 0.15:
+            volume[int(rng.integers(5, len(bars))) :] = 0.0  # quoted, and traded by nobody any more
+        volumes[symbol] = volume.tolist()
         levels = rng.choice(
             {"long": [0.0, 0.4, 1.0], "mixed": [-0.7, 0.0, 1.0], "short": [-1.0, 0.0, -0.6]}[shape["book"]], len(run)
         )
