@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from world import SYMBOLS, World, open_world
 from finsignal.cli.job import to_lines
 from finsignal.config import RunFile
 from finsignal.errors import ConfigError, LedgerError, LockedError, LookaheadError, RefusedError, SourceError
+from finsignal.features import make_price_features
+from finsignal.job import facts
 from finsignal.job.passing import DONE, DOWN, PARTLY, REFUSED, Pass, ledger_of, run_pass
 from finsignal.job.proof import prove
 from finsignal.job.status import make_status, to_text
@@ -26,7 +29,7 @@ from finsignal.sources.capture import to_articles, to_items
 from finsignal.study import read_inputs
 from finsignal.study.deciding import decide_run
 from finsignal.study.request import score_by_model
-from finsignal.tables import ARTICLES
+from finsignal.tables import ARTICLES, NEWS, PRICES
 
 HOUR = pd.Timedelta(hours=1)
 SEARCH = "[search]\nconfidence_threshold = [0.5]\n[split]\nvalidation_until = '2026-03-03'\n"
@@ -496,3 +499,34 @@ def test_a_backtest_on_the_lake_scores_nothing_that_a_pass_has_scored(
     monkeypatch.setattr(type(words), "_run", lambda *_, **__: pytest.fail("a text was read again"))
     scored, _ = score_by_model(run, None, news, now=world.now)
     pd.testing.assert_frame_equal(scored["model words@0"], plain, check_exact=True)
+
+
+def test_the_night_before_a_session_is_known_to_a_pass_though_hours_of_it_did_not_print(
+    tiny_run: RunFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Bars of 5 minutes, 288 a session. The stretch that a decision reaches over holds all of the session, in which
+    # enough rows printed for every window, but not the row before it: that came three hours earlier.
+    rules = replace(tiny_run.features, price_max_age=2)
+    run = replace(tiny_run, bar="5min", symbols=("AAA",), names={}, features=rules, search={}, split=None)
+    bars = run.make_bars()
+    position = 3 * 288 - 2
+    close = 50 + np.sin(np.arange(len(bars)))
+    rows = pd.DataFrame(
+        {"open_time": bars["open_time"], "time": bars["close_time"], "symbol": "AAA", "open": close - 1}
+    )
+    rows = rows.assign(high=close + 1, low=close - 2, close=close, volume=1.0)
+    prices = PRICES.to_table(rows.drop(index=range(2 * 288 - 36, 2 * 288)))
+
+    def read_rows(run: RunFile, lake: object, table: str, t: pd.Timestamp, *, since: pd.Timestamp, **_: object):
+        return prices[(prices["time"] > since) & (prices["time"] <= t)].reset_index(drop=True)
+
+    monkeypatch.setattr(facts, "read_lake_rows", read_rows)
+    monkeypatch.setattr(facts, "read_lake_news", lambda *_, **__: (NEWS.empty(), None))
+    recent = bars.iloc[position - facts.reach_of(run) : position + 1].reset_index(drop=True)
+    known = facts.read_facts(run, None, recent, len(recent) - 1, recorded_by=bars["time"].iloc[-1])  # type: ignore[arg-type]
+    ours, whole = (
+        make_price_features(p, b, ["AAA"], max_age=2).set_index("open_time").loc[bars["open_time"].iloc[position]]
+        for p, b in ((known.prices, known.bars), (prices, bars))
+    )
+    assert whole["overnight_return"] == (close[2 * 288] - 1) / close[2 * 288 - 37] - 1
+    assert ours.equals(whole)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from finsignal.clock import DAY, latest_decision, make_bars, to_instant
+from finsignal.clock import DAY, latest_decision, make_bars, to_bar, to_instant
 from finsignal.config import RunFile
 from finsignal.errors import ConfigError
 from finsignal.features import BETA_LOOKBACK, FUNDING_LOOKBACK, LOOKBACK, OPEN_INTEREST_LOOKBACK
@@ -86,7 +86,9 @@ def read_facts(run: RunFile, lake: Lake, bars: pd.DataFrame, position: int, *, r
     def read(name: str) -> pd.DataFrame:
         rows = read_lake_rows(run, lake, name, decision, bars=bars, since=since, recorded_by=recorded_by)
         count = rows.groupby("symbol").size().reindex(list(run.symbols), fill_value=0).min()
-        if count >= ROWS[name] or since <= first:
+        # Of prices also a row before all that the newest session can hold: its night is between the two.
+        needed = max(ROWS[name], DAY // to_bar(run.bar) + 1) if name == "prices" else ROWS[name]
+        if count >= needed or since <= first:
             return rows
         # A symbol that has hardly printed of late: the rows that its features are made of lie further back.
         return read_lake_rows(run, lake, name, decision, bars=bars, since=first, recorded_by=recorded_by)
