@@ -58,7 +58,7 @@ def measure(result: BacktestResult, bars: pd.DataFrame, *, market: str) -> dict[
         "profit_factor": metrics.profit_factor(closed["profit"]),
         "break_even_cost": gross_profit / value if value > 0 else math.nan,
         "costs_paid": float(
-            result.orders["fee"].sum() + result.orders["slippage"].sum() + result.trades["funding"].sum()
+            result.orders[["fee", "slippage"]].to_numpy().sum() + result.trades[["funding", "borrow"]].to_numpy().sum()
         ),
         "rejected": len(result.rejected),
         "days": len(daily),

@@ -20,7 +20,7 @@ def make_result(
     equity: list[float], *, gross_end: float, orders: list[tuple[float, float]], trades: list[tuple[float, bool]]
 ) -> BacktestResult:
     """An account that began with 100. orders are (quantity, price), each at fee 0.3 and slippage 0.2; trades are
-    (profit, closed), each at funding 0.1."""
+    (profit, closed), each at funding 0.1 and borrow 0.05."""
     values = pd.Series(equity, index=OPENS[: len(equity)])
     weights = np.zeros((len(equity), 1))
     weights[0] = 0.6  # held at one bar of all
@@ -33,7 +33,7 @@ def make_result(
         rejected=pd.DataFrame({"reason": ["bar did not print"]}),
         trades=pd.DataFrame(trades, columns=["profit", "closed"])
         .astype({"profit": float, "closed": bool})
-        .assign(funding=0.1),
+        .assign(funding=0.1, borrow=0.05),
         settings={"cash": 100.0},
     )
 
@@ -73,7 +73,7 @@ def test_a_tiny_account_by_hand(account: dict[str, Any]) -> None:
     mean_equity = (105 + 110 + 99 + 99 + 108.9 + 108.9) / 6
     assert account["turnover"] == pytest.approx(200 / mean_equity * 365 / 3)
     assert account["break_even_cost"] == pytest.approx(12 / 200)  # 12 of gross profit over 200 traded
-    assert account["costs_paid"] == pytest.approx(3 * 0.3 + 3 * 0.2 + 3 * 0.1)
+    assert account["costs_paid"] == pytest.approx(3 * 0.3 + 3 * 0.2 + 3 * 0.1 + 3 * 0.05)
     assert (account["trades"], account["open_at_end"], account["rejected"], account["days"]) == (2, 1, 1, 3)
     assert account["win_rate"] == pytest.approx(0.5)  # the open one is not counted
     assert account["profit_factor"] == pytest.approx(4.0)
