@@ -347,6 +347,19 @@ def test_the_summary_fits_a_terminal(tiny_study: Study) -> None:
     assert not re.search(r"\bnan\b|\bNone\b", "\n".join(lines))
 
 
+def test_of_many_symbols_the_terminal_names_a_few_and_those_that_were_silent_longest(tiny_study: Study) -> None:
+    symbols = [f"S{n:02d}" for n in range(30)]
+    silence = {"start": "2026-03-02", "end": "2026-03-03"}
+    silences = [{**silence, "symbol": symbol, "days": 50.0 - n} for n, symbol in enumerate(symbols)]
+    period = {**tiny_study.summary["period"], "symbols": symbols}
+    texts = {**tiny_study.summary["texts"], "silences": silences}
+    text = to_text({**tiny_study.summary, "period": period, "texts": texts})
+    assert "S06, S07 and 22 more (24x7)" in " ".join(text.split())
+    assert text.count("silent ") == 8
+    assert "silent 50.0 days: S00" in text
+    assert "22 more symbols: at most 43.0 days" in text
+
+
 # --- inputs ----------------------------------------------------------------------------------------------------------
 
 

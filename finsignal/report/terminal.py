@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 WIDTH = 100
 WINDOWS = 12  # of those that walk forward, so many of the newest are shown
+SYMBOLS = 8  # of many symbols so many are named, as in the report
 
 
 def to_text(summary: Mapping[str, Any]) -> str:
@@ -21,7 +22,7 @@ def to_text(summary: Mapping[str, Any]) -> str:
         _row(
             "period",
             f"{period['start'][:10]} to {period['end'][:10]}, {period['bars']:,} bars of {period['bar']}, "
-            f"{period['sessions']} sessions, {', '.join(period['symbols'])} ({period['market']})",
+            f"{period['sessions']} sessions, {_some(period['symbols'])} ({period['market']})",
         ),
     ]
     lines += _split_lines(summary)
@@ -35,13 +36,16 @@ def to_text(summary: Mapping[str, Any]) -> str:
     )
     lines += [_row("", note) for note in texts["notes"]]
     longest = {silence["symbol"]: silence for silence in sorted(texts["silences"], key=lambda s: float(s["days"]))}
-    for _, silence in sorted(longest.items()):
+    shown = sorted(longest.values(), key=lambda silence: -float(silence["days"]))[:SYMBOLS]
+    for silence in sorted(shown, key=lambda silence: silence["symbol"]):
         lines.append(
             _row(
                 "",
                 f"silent {silence['days']} days: {silence['symbol']} {silence['start'][:10]} to {silence['end'][:10]}",
             )
         )
+    if len(longest) > len(shown):
+        lines.append(_row("", f"{len(longest) - len(shown)} more symbols: at most {shown[-1]['days']} days"))
     prices = summary["prices"]
     dropped = ", ".join(f"{n:,} {reason}" for reason, n in prices["dropped"].items())
     lines.append(
@@ -156,3 +160,8 @@ def _percent(value: float | None, digits: int = 1) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
+
+
+def _some(symbols: Sequence[str]) -> str:
+    more = len(symbols) - SYMBOLS
+    return ", ".join(symbols[:SYMBOLS]) + (f" and {more} more" if more > 0 else "")
