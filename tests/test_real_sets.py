@@ -59,7 +59,7 @@ def test_apple(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert summary["prices"]["used"] == 3298
     names = [row["name"] for row in summary["comparison"]]
     assert names[0].startswith("model finsignal")
-    assert names[1:] == ["without the relevance filter", "price features alone", "buy and hold"]
+    assert names[1:4] == ["without the relevance filter", "price features alone", "buy and hold"]
     check_folder(summary)
 
 
@@ -103,7 +103,8 @@ def test_own_scores_stand_beside_the_model_on_the_same_bars(
     names = [row["name"] for row in summary["comparison"]]
     assert names[0] == "scores of textblob.csv"
     assert names[1].startswith("model finsignal")
-    assert names[-2:] == ["price features alone", "buy and hold"]
+    assert names[-3:-1] == ["price features alone", "buy and hold"]
+    assert names[-1].startswith("random entries")
     curves = pd.read_parquet(tmp_path / "run" / "equity.parquet")
     assert len(curves) == summary["period"]["bars"]
 
@@ -233,4 +234,8 @@ def test_stocknet(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert summary["prices"]["dropped"]["of a symbol that is not in the run"] == 297
     assert "dividends found in the steps of 'Adj Close': 521." in summary["prices"]["notes"]
     assert len(summary["period"]["symbols"]) == 87
+    windows = summary["period"]["split"]["windows"]
+    assert [window["test"][0][:10] for window in windows] == [
+        *("2014-10-01", "2015-01-02", "2015-04-01", "2015-07-01", "2015-10-01"),
+    ]
     check_folder(summary)
