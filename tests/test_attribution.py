@@ -480,8 +480,8 @@ def test_an_index_that_stands_still_or_is_not_known_yet_is_said(
     assert still["notes"] == [f"Alpha and beta are not defined: IDX moved alike on all {still['days']} days."]
     late = index[index["open_time"] >= pd.Timestamp("2026-03-05T06:00Z")]
     alpha = explain_with_index(tiny_run, tiny_inputs, tiny_study, late)
-    assert alpha["notes"][0] == "IDX has no price on the first 2 days, which are left out."
-    assert "a line through 1 days says nothing; 3 are the least" in alpha["notes"][1]
+    assert alpha["notes"][0] == "IDX has no price at first; days left out: 2."
+    assert "days of returns: 1, at least 3 are needed" in alpha["notes"][1]
 
 
 def test_the_index_begins_at_the_account_s_first_open_and_stands_where_it_did_not_print() -> None:

@@ -204,7 +204,7 @@ def make_summary(times: pd.DatetimeIndex, symbols: list[str], trades: int) -> di
             "beta_error": 0.05,
             "days": 260,
             "lags": 4,
-            "notes": ["SPY has no price on the first 3 days, which are left out."],
+            "notes": ["SPY has no price at first; days left out: 3."],
         },
         "model": {
             "name": "default 1a2b3c",
@@ -372,7 +372,7 @@ def test_where_the_profit_came_from_is_drawn_and_adds_up(run: dict[str, Any]) ->
     text = Reader(html).text
     for words in (
         "2.13\u00a0% ± 3.45\u00a0%", "0.42 ± 0.05", "against SPY, 260 days; errors by Newey-West, 4 lags",
-        "SPY has no price on the first 3 days", "adds up to the whole profit after costs, 3,120.",
+        "SPY has no price at first; days left out: 3", "adds up to the whole profit after costs, 3,120.",
         "1 position open at the end: marked at the last close", "4,321", "13 others", "\u22121,201", "5 + 1 open",
     ):  # fmt: skip
         assert words.replace("\u00a0", " ") in text, words

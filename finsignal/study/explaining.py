@@ -82,7 +82,7 @@ def _to_alpha(run: RunFile, inputs: Inputs, result: BacktestResult, hold: Backte
     unknown = market.isna().to_numpy()
     returns, market = returns[~unknown], market[~unknown]
     found = alpha_beta(returns, market, days_per_year=days_per_year(run.market))
-    notes = [f"{name} has no price on the first {unknown.sum()} days, which are left out."] if unknown.any() else []
+    notes = [f"{name} has no price at first; days left out: {unknown.sum()}."] if unknown.any() else []
     notes += _why_undefined(found, market, name)
     numbers = {key: evidence.to_none(value) for key, value in asdict(found).items()}
     return {"market": name, **numbers, "notes": notes}
@@ -92,7 +92,7 @@ def _why_undefined(found: AlphaBeta, market: pd.Series, name: str) -> list[str]:
     if np.isfinite(found.beta):
         return []
     if found.days < 3:
-        return [f"Alpha and beta are not defined: a line through {found.days} days says nothing; 3 are the least."]
+        return [f"Alpha and beta are not defined: days of returns: {found.days}, at least 3 are needed."]
     if market.nunique() == 1:
         return [f"Alpha and beta are not defined: {name} moved alike on all {found.days} days."]
     return ["Alpha and beta are not defined: an account was worth nothing on a day."]
