@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -518,11 +519,17 @@ class World:
     features: pd.DataFrame
 
 
+@cache
+def make_grid(length: str) -> pd.DataFrame:
+    bar, end = LENGTHS[length]
+    return make_bars("XNYS", bar, start="2024-03-01", end=end, latency=MINUTE)
+
+
+@cache
 def make_world(seed: int, length: str = "hours") -> World:
     """Random prices with holes and late rows, random signals, of which some are held for old data."""
     rng = np.random.default_rng(seed)
-    bar, end = LENGTHS[length]
-    bars = make_bars("XNYS", bar, start="2024-03-01", end=end, latency=MINUTE)
+    bars = make_grid(length)
     count = len(bars)
     quotes = {}
     for symbol in SYMBOLS:
