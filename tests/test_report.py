@@ -17,6 +17,7 @@ import pytest
 
 from finsignal.errors import LookaheadError, TableError
 from finsignal.report import make_report, write_report
+from finsignal.report.chance import chance_part
 from finsignal.report.sections import FIGURES
 from finsignal.report.text import escape, gap, number
 from finsignal.report.trades import INSTANTS, NEWS_COLUMNS, link
@@ -442,6 +443,19 @@ def test_a_market_that_never_closes_has_no_nights_on_the_page(run: dict[str, Any
 def test_a_profit_that_was_not_traced_says_so(run: dict[str, Any]) -> None:
     summary = {key: value for key, value in run["summary"].items() if key not in ("attribution", "alpha")}
     assert "The profit was not traced." in Reader(section({**run, "summary": summary}, "attribution")).text
+
+
+def test_the_strategy_stands_among_its_random_entries(run: dict[str, Any]) -> None:
+    entries = {"accounts": 3, "as_good": 1, "p_value": 0.5, "net_returns": [-0.1, 0.0, 0.2]}
+    summary = {"performance": {"net_return": 0.05}, "random_entries": entries}
+    drawn = chance_part(summary)
+    # 640 wide with 8 at each edge: -10 % at 8.0, 20 % at 632.0, so 0 % at 8 + 624 / 3 and 5 % at 8 + 624 / 2.
+    assert re.findall(r'<line x1="([\d.]+)"[^>]*stroke-opacity', drawn) == ["8.0", "216.0", "632.0"]
+    assert 'cx="320.0"' in drawn
+    assert "1 made as much as the strategy or more (p = 0.50)" in drawn
+    assert "Against chance" in make_report(**{**run, "summary": run["summary"] | summary})
+    assert chance_part(run["summary"]) == ""
+    assert chance_part({"performance": {"net_return": 0.05}, "random_entries": None}) == ""
 
 
 def test_every_trade_stands_with_its_news_and_its_four_instants(run: dict[str, Any], page: Reader) -> None:

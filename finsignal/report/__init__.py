@@ -20,6 +20,7 @@ import pandas as pd
 
 from finsignal.errors import require
 from finsignal.report import sections, trades
+from finsignal.report.chance import chance_part
 from finsignal.report.drawings import draw_equity, draw_positions
 from finsignal.report.origins import origins_part, paid_part
 from finsignal.report.text import Html, escape, items, to_json
@@ -58,7 +59,7 @@ def make_report(
         "tiles": sections.tiles_part(summary),
         "equity_note": equity_note,
         "positions_note": positions_note,
-        "comparison": sections.comparison_part(summary.get("comparison") or ()),
+        "comparison": Html(sections.comparison_part(summary.get("comparison") or ()) + chance_part(summary)),
         "figures": sections.figures_part(summary),
         "trades_note": trades.trades_note(result),
         "trades": trades.trades_part(result, trade_news),

@@ -46,7 +46,7 @@ def run_random_entries(
 
     rng = np.random.default_rng(SEED)
     rows = []
-    for _ in tqdm(range(run.random_entries), desc="random entries", unit="account", disable=not progress):
+    for _ in tqdm(range(run.random_entries), desc="random entries", unit="account", delay=3, disable=not progress):
         drawn = to_random(result.weights, rng)
         account = run_account(run, inputs, _to_long(drawn, inputs.bars))
         rows.append(evidence.measure(account, inputs.bars, market=run.market))
