@@ -71,11 +71,6 @@ class Account:
     log: list[tuple[int, str, str]] = field(default_factory=list)  # bar, symbol, reason
     flows: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in FLOWS})  # + received, - paid
 
-    @property
-    def funding(self) -> list[float]:
-        """Funding paid at each bar, minus: received."""
-        return [-flow for flow in self.flows["funding"]]
-
 
 @dataclass
 class Position:

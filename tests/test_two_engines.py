@@ -535,13 +535,14 @@ def make_exits(rng: np.random.Generator, shape: dict) -> ExitRules:
 
 
 def make_rates(rng: np.random.Generator, run: pd.DataFrame, symbols: list[str]) -> pd.DataFrame:
-    """Settled rates of every second symbol, and of one never traded: at opens, at half hours, and outside the run."""
+    """Settled rates of every second symbol, and of one never traded: at opens and half hours of all or a part of it."""
     rows = []
+    first, opens = run["open_time"][0], list(run["open_time"])
+    halves = int((run["close_time"].iloc[-1] - first) / (30 * MINUTE))
     for symbol in [*symbols[::2], "Z"]:
-        halves = int((run["close_time"].iloc[-1] - run["open_time"][0]) / (30 * MINUTE))
-        steps = rng.choice(np.arange(-10, halves + 10), min(20, halves), replace=False)
-        times = {run["open_time"][0] + int(step) * 30 * MINUTE for step in steps}
-        times |= set(rng.choice(run["open_time"], 4))
+        low, high = int(rng.choice([-10, halves // 3])), int(rng.choice([halves * 2 // 3, halves + 10]))
+        times = {first + int(step) * 30 * MINUTE for step in rng.integers(low, high, 20)}
+        times |= {opens[k] for k in rng.integers(len(opens) // 3, len(opens) * 2 // 3, 4)}
         rows += [(symbol, time, float(rng.normal(0, 0.002))) for time in sorted(times)]
     frame = pd.DataFrame(rows, columns=["symbol", "time", "rate"])
     return FUNDING.to_table(frame.astype({"symbol": "str", "time": INSTANT, "rate": float}))
