@@ -56,6 +56,13 @@ def test_a_stop_is_checked_on_the_bar_of_the_entry_too():
     assert result.equity.tolist() == [10_000, 10_000, 9_500, 9_500]
 
 
+def test_on_the_bar_of_the_entry_the_level_fills_at_itself_even_where_the_open_lay_beyond_it():
+    # Bought at 100 * 1.2 = 120; the stop at 108 lies above the open, but the position was not there at the open: sold
+    # at 108 * 0.8.
+    result = run([CALM, CALM], STOP, costs=dataclasses.replace(FREE, slippage=0.2), weight=0.1)
+    assert exits_of(result) == [(2, -10, pytest.approx(86.4), "stop loss")]
+
+
 def test_a_bar_that_opens_below_the_stop_fills_at_its_open():
     assert exits_of(run([CALM, (80, 95, 75, 90)], STOP)) == [(3, -50, 80, "stop loss")]
 
