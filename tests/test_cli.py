@@ -524,6 +524,7 @@ def test_scores_of_ones_own_stand_beside_the_model_on_the_same_bars(
         "without the relevance filter",
         "price features alone",
         "buy and hold",
+        "random entries, median of 4",
     ]
     alone = {row["name"]: row for row in tiny_study.summary["comparison"]}
     assert summary["notes"][1].startswith("Scores from elsewhere: what they have seen is not known")

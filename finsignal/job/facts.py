@@ -77,10 +77,22 @@ def make_job_bars(
         days *= 3
 
 
-def read_facts(run: RunFile, lake: Lake, bars: pd.DataFrame, position: int, *, recorded_by: pd.Timestamp) -> Facts:
-    """What the lake knew of the decision of the bar at `position`, from what was recorded by `recorded_by`."""
-    bars = bars.iloc[: position + 1].reset_index(drop=True)
-    decision, since = bars["time"].iloc[-1], bars["time"].iloc[0] - MOMENT
+def read_facts(
+    run: RunFile,
+    lake: Lake,
+    bars: pd.DataFrame,
+    position: int,
+    *,
+    recorded_by: pd.Timestamp,
+    first_bar: int = 0,
+) -> Facts:
+    """What the lake knew of the decision of the bar at `position`, from what was recorded by `recorded_by`.
+
+    The grid begins at `first_bar`; rows are read over all of `bars`, for windows run over the rows printed.
+    """
+    since = bars["time"].iloc[0] - MOMENT
+    bars = bars.iloc[first_bar : position + 1].reset_index(drop=True)
+    decision, known = bars["time"].iloc[-1], bars["time"].iloc[0] - MOMENT
     first = to_instant(run.start, where=f"{run.path}: start") - run.decision_latency - MOMENT  # as the backtest reads
 
     def read(name: str) -> pd.DataFrame:
@@ -93,7 +105,7 @@ def read_facts(run: RunFile, lake: Lake, bars: pd.DataFrame, position: int, *, r
         # A symbol that has hardly printed of late: the rows that its features are made of lie further back.
         return read_lake_rows(run, lake, name, decision, bars=bars, since=first, recorded_by=recorded_by)
 
-    news, _ = read_lake_news(run, lake, decision, since=since, recorded_by=recorded_by)
+    news, _ = read_lake_news(run, lake, decision, since=known, recorded_by=recorded_by)
     more = {name: read(name) for name in ("funding", "open_interest") if getattr(run.fetch, name)}
     prices = read("prices")
     if run.index:  # over all rows of prices, for a beta is of the bars that a symbol printed
@@ -148,8 +160,9 @@ def make_reader(run: RunFile, inputs: Inputs, now: pd.Timestamp) -> Callable[[in
         fill, first = oldest_fill(state), max(position - reach, 0)
         if fill is not None:
             first = min(first, int(np.searchsorted(grid, to_integers(pd.DatetimeIndex([fill]))[0])))
-        bars = inputs.bars.iloc[first : position + 1].reset_index(drop=True)
-        return read_facts(run, lake, bars, len(bars) - 1, recorded_by=now)
+        begin = max(min(first, position - SPARE * ROWS["prices"]), 0)
+        bars = inputs.bars.iloc[begin : position + 1].reset_index(drop=True)
+        return read_facts(run, lake, bars, len(bars) - 1, recorded_by=now, first_bar=first - begin)
 
     return read
 
