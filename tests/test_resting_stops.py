@@ -136,6 +136,13 @@ def test_nothing_is_sent_after_a_stop_until_the_target_changes():
     assert [fill[:2] for fill in exits_of(result)] == [(3, -50), (5, 40), (6, -40), (7, 47.5)]
 
 
+def test_an_exit_after_a_stop_has_nothing_to_do_and_nothing_to_wait_for():
+    after = [CALM, (98, 99, 85, 95), (NONE,) * 4, CALM]
+    result = run(after, STOP, targets=[0, 0, 0.5, 0.5, 0, 0])
+    assert [fill[:2] for fill in exits_of(result)] == [(3, -50)]
+    assert result.rejected.empty
+
+
 def test_an_order_at_the_open_goes_before_the_stop_of_the_same_bar():
     after = [CALM, (80, 81, 70, 75)]
     sold = run(after, STOP, targets=[0, 0, 0.5, 0])
