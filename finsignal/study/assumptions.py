@@ -31,6 +31,8 @@ def list_assumptions(run: RunFile, inputs: Inputs) -> list[str]:
         _when_known(run),
         f"Fee {costs.fee:.4%} of the value and slippage {costs.slippage:.4%} of the price, on each side.",
     ]
+    if run.features.mode != "weighted":
+        said.append(f"Texts speak together by the mode {run.features.mode!r}.")
     if costs.fee_per_share or costs.min_fee:
         said.append(f"On top {costs.fee_per_share:g} for each unit; an order pays {costs.min_fee:g} at least.")
     if costs.slippage_volatility or costs.impact:
@@ -39,9 +41,7 @@ def list_assumptions(run: RunFile, inputs: Inputs) -> list[str]:
             "times that volatility times the root of the order's share of a bar's mean volume."
         )
     if exits.resting:
-        said.append(
-            "Stops and take profits rest in the market and fill inside bars: a model that no job carries out."
-        )
+        said.append("Stops and take profits rest in the market and fill inside bars: a model that no job carries out.")
     if orders.volume_share:
         said.append(
             f"An order fills at most {orders.volume_share:.2%} of a bar's mean volume; the rest is tried again."
