@@ -143,6 +143,14 @@ def test_a_purchase_after_the_last_cash_is_refused_and_not_tried_again():
     assert log(result) == [(3, "B", "refused: no cash")]
 
 
+def test_an_account_that_counts_nothing_at_the_known_closes_sends_no_order():
+    quotes = {"A": [100, 100, 20, 20, 20], "B": [100] * 5}
+    result = run(make_hours(5), quotes, {"A": [0, 0, -1.5, -1.5, -1.5], "B": [0, 0, 0, 0.5, 0.5]})
+    # 150 short at 20. At 02:59 the close known is still 100: 13000 - 15000 < 0, though the account is worth 10000.
+    assert [fill[:3] for fill in fills(result)] == [(2, "A", -150)]
+    assert log(result) == [(3, "B", "refused: no cash")]
+
+
 # ------------------------------------------------------------------------------------------------- the end of a session
 
 
