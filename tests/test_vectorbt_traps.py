@@ -10,13 +10,13 @@ import inspect
 import warnings
 from collections.abc import Callable
 from functools import partial
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from reference import NONE, make_prices, make_weights
-from scipy.stats import norm
 
 from finsignal import metrics
 from finsignal.backtest import Costs, run_backtest
@@ -362,9 +362,11 @@ def test_trap_18_the_kurtosis_in_the_error_of_a_sharpe_ratio_is_that_of_which_a_
     returns = pd.Series(values, index=pd.date_range("2024-01-01", periods=100, freq="D"))
     daily = values.mean() / values.std(ddof=1)
     deflated = bare(lambda: returns.vbt.returns(freq="1D").deflated_sharpe_ratio(var_sharpe=36.5, nb_trials=10))
-    gamma = np.euler_gamma
-    luck = np.sqrt(36.5 / 365) * ((1 - gamma) * norm.ppf(1 - 1 / 10) + gamma * norm.ppf(1 - 1 / (10 * np.e)))
-    assert deflated == pytest.approx(norm.cdf((daily - luck) * np.sqrt(99)))  # the root is sqrt(1 - 0 + 0)
+    normal, gamma = NormalDist(), np.euler_gamma
+    luck = np.sqrt(36.5 / 365) * (
+        (1 - gamma) * normal.inv_cdf(1 - 1 / 10) + gamma * normal.inv_cdf(1 - 1 / (10 * np.e))
+    )
+    assert deflated == pytest.approx(normal.cdf((daily - luck) * np.sqrt(99)))  # the root is sqrt(1 - 0 + 0)
 
     # sqrt((1 - 0 * s + (1 - 1) / 4 * s ** 2) / 99), a year of 252 days; with a kurtosis of -2 it would be 0.903 of it.
     assert metrics.sharpe_error(values, days_per_year=252) == pytest.approx(np.sqrt(252 / 99))
