@@ -129,11 +129,15 @@ class RunFile:
             raise ConfigError(f"{self.path}: name {self.name!r} names files; use letters, digits, '_', '-' and '.'.")
         if not self.symbols or len(set(self.symbols)) != len(self.symbols):
             raise ConfigError(f"{self.path}: symbols must name each symbol once, got {list(self.symbols)}.")
-        for symbol in self.names:
-            if symbol not in self.symbols:
-                raise ConfigError(
-                    f"{self.path}: [names] has {symbol!r}, which symbols does not.{did_you_mean(symbol, self.symbols)}"
-                )
+        for table, named in {
+            "names": self.names,
+            "orders.lots": self.orders.lots,
+            "costs.borrow_by_symbol": self.costs.borrow_by_symbol,
+        }.items():
+            for symbol in named:
+                if symbol not in self.symbols:
+                    hint = did_you_mean(symbol, self.symbols)
+                    raise ConfigError(f"{self.path}: [{table}] has {symbol!r}, which symbols does not.{hint}")
         if self.search and self.split is None:
             raise ConfigError(f"{self.path}: [search] chooses on validation, so a [split] is needed too.")
         if self.market_news not in ("", "every", *self.symbols):

@@ -67,6 +67,8 @@ def test_a_date_of_toml_is_a_date(tmp_path: Path) -> None:
         ('symbols = ["AAA", "BBB"]', 'symbols = ["AAA", "AAA"]', "symbols must name each symbol once"),
         ('symbols = ["AAA", "BBB"]', "symbols = []", "symbols must name each symbol once"),
         ('AAA = ["Alder"]', 'AAB = ["Alder"]', r"\[names\] has 'AAB', which symbols does not\. Did you mean 'AAA'\?"),
+        ("[costs]", "[orders.lots]\nAAB = 1.0\n[costs]", r"\[orders.lots\] has 'AAB', .* Did you mean 'AAA'\?"),
+        ("[costs]", "[costs.borrow_by_symbol]\nAAB = 0.1\n[costs]", r"\[costs.borrow_by_symbol\] has 'AAB', which"),
         ('[split]\nvalidation_until = "2026-03-04T00:00Z"', "", r"\[search\] chooses on validation, so a \[split\]"),
         ('bar = "1h"', 'bar = "7min"', "divide a day"),
         ('bar = "1h"', 'bar = "1 hour"', "not a length of time"),

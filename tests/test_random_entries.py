@@ -46,6 +46,22 @@ def test_many_draws_reach_every_bar_and_every_symbol(targets: pd.DataFrame) -> N
     assert (held > 0).all()
 
 
+def test_positions_left_at_the_close_are_dealt_as_whole_sessions_and_never_lie_across_a_close() -> None:
+    sessions = np.array(["a"] * 4 + ["b"] * 3 + ["c"] * 4)  # the second is a half day
+    index = pd.date_range("2026-03-02", periods=11, freq="1h", tz="UTC")
+    held = pd.DataFrame({"A": [0, 0, 0.5, 0.5, 0, 0, 0.3, 0, 0.2, 0.2, 0.2]}, index=index)
+    paths = {(0, 0, 0.5, 0.5), (0, 0, 0.3), (0, 0.2, 0.2, 0.2)}
+    seen = set()
+    for seed in range(20):
+        drawn = to_random(held, np.random.default_rng(seed), sessions=sessions)["A"]
+        for session in "abc":
+            path = tuple(drawn[sessions == session])
+            seen.add(path)
+            # a whole session, cut to a half day, or a half day in a whole one, whose last bar then holds nothing
+            assert path in paths | {p[:3] for p in paths} | {(*p, 0) for p in paths if len(p) == 3}
+    assert (0, 0, 0.3, 0) in seen
+
+
 def perfect_targets(inputs: Inputs, symbols: list[str], *, ahead: int) -> pd.DataFrame:
     """Weights that know the return from this bar's open to the next (ahead = 1), or that of another bar."""
     bars = inputs.bars

@@ -51,19 +51,31 @@ def test_speed_and_size_are_those_of_their_commands() -> None:
 
 def test_the_real_sets_and_the_sample_are_told_as_they_were_printed() -> None:
     printed = (RESULTS / "real_sets.txt").read_text(encoding="utf-8")
-    apple, crypto = printed.split("crypto_hourly: ")
-    for text, start in ((apple, "| Apple, hourly"), (crypto, "| Bitcoin and Ether")):
+    apple, crypto, stocknet = re.split(r"^(?:crypto_hourly|stocknet_daily): ", printed, flags=re.MULTILINE)
+    for text, start in ((apple, "| Apple, hourly"), (crypto, "| Bitcoin and Ether"), (stocknet, "| StockNet")):
         row = next(line for line in README.splitlines() if line.startswith(start))
         table = text[text.index("\n  on the same bars") + 1 :]
-        accounts = [re.findall(r"-?\d+\.\d+%?|(?<= )\d+$", line) for line in table.splitlines()[1:5]]
+        accounts = [re.findall(r"-?\d+\.\d+%?|(?<= )\d+$", line) for line in table.splitlines()[1:6]]
         net = [account[0].replace("%", " %") for account in accounts]
         ours = accounts[0]
-        assert f"| {net[0]} | {ours[2]} +- {ours[3]} | {ours[5]} | {net[1]} | {net[2]} | {net[3]} |" in row
+        as_good = re.search(r"enter at random, (\d+) made as much", text)[1]  # type: ignore[index]
+        cells = [net[0], f"{ours[2]} +- {ours[3]}", ours[5], *net[1:], as_good, "cannot tell"]
+        assert row.endswith(f"| {' | '.join(cells)} |")
+        first, last = re.search(r"period +(\S+) to (\S+),", text).groups()  # type: ignore[union-attr]
+        assert f"{first} to {last}" in row
         assert text.lstrip().startswith("apple_hourly: CANNOT TELL") or text.startswith("CANNOT TELL")
-        assert row.endswith("| cannot tell |")
+        assert int(as_good) > 50  # "chance did better more often than not"
     items = re.search(r"(\d+) of them\s+in the period", apple)
     assert items is not None
     assert f"on {items[1]} items about Apple" in README
+    lost = re.search(r"It made -(\S+)% after costs, less than buy and hold on the same bars \((\S+)%\)", apple)
+    detectable = re.search(r"true ratio of (\S+) or more", apple)
+    assert lost is not None
+    assert detectable is not None
+    told = " ".join(README.split())
+    assert f"lost {lost[1]} % after costs" in told
+    assert f"buy and hold made {lost[2]} %" in told
+    assert f"only a true Sharpe ratio of {detectable[1]} or more" in told
     demo = (RESULTS / "demo.txt").read_text(encoding="utf-8")
     net, sharpe, error = re.search(r"net return\s+(\S+)%.*?Sharpe ratio\s+(\S+) \+- (\S+)", demo, re.DOTALL).groups()
     assert f"{net} % after costs, Sharpe {sharpe} +- {error}" in " ".join(README.split())
@@ -90,3 +102,22 @@ def test_the_unattended_half_is_told_as_it_was_printed() -> None:
     rows = (RESULTS / "mapping.txt").read_text(encoding="utf-8").splitlines()[-1].split()
     assert rows[0] == "10,000,000"
     assert f"| {float(rows[1]):.1f} s, {rows[5]} GiB |" in README
+
+
+def test_the_speed_of_a_backtest_is_told_as_it_was_printed() -> None:
+    printed = (RESULTS / "backtest_speed.txt").read_text(encoding="utf-8")
+    assert printed.startswith("500 names x 2520 days")
+    for book, start in (("daily", "| long and short"), ("news", "| a tenth of the names")):
+        text = printed[printed.index(f"book '{book}'") :].split("\n\n")[0]
+        row = next(line for line in README.splitlines() if line.startswith(start))
+        orders = re.search(r": ([\d,]+) orders", text)[1]  # type: ignore[index]
+        ratio = re.search(r"finsignal takes (\S+) times bare vectorbt", text)[1]  # type: ignore[index]
+        others = {
+            name: re.search(rf"{name} .* s, +(\S+) of finsignal", text)[1]  # type: ignore[index]
+            for name in ("plain loop", r"backtesting\.py")
+        }
+        ours, theirs = re.findall(r", ([\d,]+) MB at most", text)
+        loops = [f"{1 / float(of):.2f}" for of in others.values()]
+        assert row.endswith(
+            f"| {orders} | {ratio} times | {loops[0]} times | {loops[1]} times | {ours} and {theirs} MB |"
+        )

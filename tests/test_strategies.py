@@ -369,6 +369,14 @@ BREACHES = {
     ),
     "signal misspelt": (lambda f: answer_for(f).assign(signal="Buy"), "row 0 has signal 'Buy'; expected SELL, HOLD or"),
     "no signal": (lambda f: answer_for(f).assign(signal=None), "a signal is missing; no news is HOLD"),
+    "BUY of an unknown score": (
+        lambda f: answer_for(f).assign(score=np.nan, signal="BUY"),
+        "row 0 is BUY with score nan and confidence 0.5; what is not known is HOLD",
+    ),
+    "SELL of an unknown confidence": (
+        lambda f: answer_for(f).assign(confidence=np.nan, signal="SELL"),
+        "confidence nan; what is not known is HOLD",
+    ),
     "signal NaN": (lambda f: answer_for(f).assign(signal=np.nan), "a signal is missing; no news is HOLD"),
     "confidence above 1": (lambda f: answer_for(f).assign(confidence=1.01), "has confidence 1.01; expected 0 to 1"),
     "confidence below 0": (lambda f: answer_for(f).assign(confidence=-0.1), "has confidence -0.1; expected 0 to 1"),

@@ -133,7 +133,8 @@ def _origins(summary: Mapping[str, Any]) -> list[str]:
     line = f"{_percent(alpha['alpha'])} +- {_percent(alpha['alpha_error'])} a year (standard error), "
     line += f"beta {_number(alpha['beta'])} +- {_number(alpha['beta_error'])} to {alpha['market']}"
     lines = [_row("alpha", line), *(_row("", note) for note in alpha["notes"])]
-    largest = sorted(origins["tables"]["symbol"], key=lambda row: -abs(row["profit"]))[:3]
+    alone = [row for row in origins["tables"]["symbol"] if not row["name"].endswith(" others")]
+    largest = sorted(alone, key=lambda row: -abs(row["profit"]))[:3]
     if largest:
         parts = ", ".join(f"{row['name']} {row['profit']:+,.0f}" for row in largest)
         night = next(row["profit"] for row in origins["tables"]["session"] if row["name"] == "overnight")

@@ -194,13 +194,22 @@ def _check_answer(answer: Any, rows: int) -> pd.DataFrame:
     for name in ("score", "confidence"):
         dtype = answer[name].dtype
         if not pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype):
-            raise TableError(f"strategy: expected numbers as {name}, got {dtype}, such as {answer[name].iloc[0]!r}.")
+            known = answer[name].dropna()
+            example = f", such as {known.iloc[0]!r}" if len(known) else ""
+            raise TableError(f"strategy: expected numbers as {name}, got {dtype}{example}.")
     if answer["signal"].isna().any():
         raise TableError("strategy: a signal is missing; no news is HOLD.")
     wrong = ~answer["signal"].isin(SIGNALS_ALLOWED).to_numpy()
     if wrong.any():
         row = int(wrong.argmax())
         raise TableError(f"strategy: row {row} has signal {answer['signal'].iloc[row]!r}; expected SELL, HOLD or BUY.")
+    unknown = (answer["signal"] != "HOLD").to_numpy() & answer[["score", "confidence"]].isna().any(axis=1).to_numpy()
+    if unknown.any():
+        row = int(unknown.argmax())
+        raise TableError(
+            f"strategy: row {row} is {answer['signal'].iloc[row]} with score {answer['score'].iloc[row]} and "
+            f"confidence {answer['confidence'].iloc[row]}; what is not known is HOLD."
+        )
     return answer
 
 

@@ -38,6 +38,8 @@ def run_random_entries(
     Each draw turns the whole table of targets in a circle by a random number of bars, and deals the symbols' paths to
     the symbols at random: every bar's exposure, every position's length and weight, and how they overlap stay as they
     were; only when and in what is left to chance. A position that crosses the seam is cut in two. Costs are the same.
+    Where positions are left at the close of their session, whole sessions are turned, so that none comes to lie across
+    a close; a bar that a shorter session does not have is left out.
 
     The share `better` is the p-value of a permutation test, (1 + accounts as good) / (1 + accounts) (Phipson & Smyth
     2010, doi:10.2202/1544-6115.1585). progress: a bar on stderr.
@@ -45,9 +47,10 @@ def run_random_entries(
     from tqdm import tqdm
 
     rng = np.random.default_rng(SEED)
+    sessions = inputs.bars.set_index("open_time")["session"].reindex(result.weights.index).to_numpy()
     rows = []
     for _ in tqdm(range(run.random_entries), desc="random entries", unit="account", delay=3, disable=not progress):
-        drawn = to_random(result.weights, rng)
+        drawn = to_random(result.weights, rng, sessions=sessions if run.exits.session_close else None)
         account = run_account(run, inputs, _to_long(drawn, inputs.bars))
         rows.append(evidence.measure(account, inputs.bars, market=run.market))
     figures = pd.DataFrame(rows).astype("float64")
@@ -58,12 +61,22 @@ def run_random_entries(
     return RandomEntries(figures, median, (1 + as_good) / (1 + run.random_entries))
 
 
-def to_random(weights: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """The targets (bars x symbols) turned in a circle by some bars, at least one, their columns dealt anew."""
+def to_random(weights: pd.DataFrame, rng: np.random.Generator, *, sessions: np.ndarray | None = None) -> pd.DataFrame:
+    """The targets (bars x symbols) turned in a circle, by at least one bar, their columns dealt anew.
+
+    With the session of each bar, by whole sessions: each bar takes the targets of the bar at its place in another one.
+    """
     values = weights.to_numpy()
-    if len(values) > 1:
-        values = np.roll(values, rng.integers(1, len(values)), axis=0)
-    return pd.DataFrame(values[:, rng.permutation(values.shape[1])], index=weights.index, columns=weights.columns)
+    if sessions is None:
+        source = np.roll(np.arange(len(values)), rng.integers(1, max(len(values), 2)))
+    else:
+        starts = np.flatnonzero(np.concatenate([[True], sessions[1:] != sessions[:-1]]))
+        lengths = np.diff(np.append(starts, len(values)))
+        other = np.roll(np.arange(len(starts)), rng.integers(1, max(len(starts), 2)))
+        place = np.arange(len(values)) - np.repeat(starts, lengths)
+        source = np.where(place < np.repeat(lengths[other], lengths), np.repeat(starts[other], lengths) + place, -1)
+    turned = np.where(source[:, None] >= 0, values[source], 0.0)
+    return pd.DataFrame(turned[:, rng.permutation(values.shape[1])], index=weights.index, columns=weights.columns)
 
 
 def _to_long(weights: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
