@@ -273,6 +273,7 @@ def test_every_table_is_the_whole_net_profit(account: Account, seed: int) -> Non
         assert table["profit"].is_monotonic_decreasing
 
 
+@pytest.mark.slow
 @FEW
 @given(account=accounts())
 def test_the_night_and_the_session_by_marking_the_account_twice_a_bar(account: Account) -> None:

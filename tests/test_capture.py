@@ -387,6 +387,7 @@ WORDS += [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(titles=st.lists(st.lists(st.sampled_from(WORDS), max_size=4), min_size=1, max_size=5))
 def test_the_quick_search_finds_what_each_symbol_alone_finds(titles):

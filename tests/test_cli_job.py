@@ -481,6 +481,7 @@ def test_options_of_a_replay_are_refused_for_a_pass(run_cli: Cli, world: World, 
     assert is_one_sentence(err, option, "goes with --replay")
 
 
+@pytest.mark.slow
 def test_a_replay_of_the_lake_equals_the_backtest(run_cli: Cli, world: World) -> None:
     path = world.write_run().path
     run_cli("run", path)  # which fetches

@@ -567,6 +567,7 @@ def test_a_bar_is_decided_before_it_opens_and_ends_before_the_next(
     assert ((bars["open_time"] >= start) & (bars["open_time"] < start + days * DAY)).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(markets, lengths, st.lists(nearby, min_size=3, max_size=3, unique=True))
 def test_the_grid_of_two_halves_is_the_grid_of_the_whole(market: str, bar: str, times: list[pd.Timestamp]) -> None:

@@ -478,6 +478,7 @@ VERSION_ROWS = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(rows=st.lists(VERSION_ROWS, max_size=8))
 def test_no_version_that_comes_later_changes_what_was_known_before(tmp_path_factory, rows):

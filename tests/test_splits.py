@@ -196,6 +196,7 @@ def walks(draw: st.DrawFn) -> tuple[pd.DataFrame, dict[str, Any]]:
     }
 
 
+@pytest.mark.slow
 @given(walks())
 def test_every_walk_keeps_its_distances_and_tests_each_bar_once(walk: tuple[pd.DataFrame, dict[str, Any]]) -> None:
     bars, rules = walk

@@ -476,6 +476,7 @@ def test_a_split_that_cannot_be_meant_is_refused_in_one_sentence(
 # --- the job ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_passes_across_a_new_choice_decide_what_the_backtest_decides(
     run: RunFile, inputs: Inputs, sentiment: pd.DataFrame, study: Study, choices: tuple[Choice, ...], tmp_path: Path
 ) -> None:
