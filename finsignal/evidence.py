@@ -19,19 +19,23 @@ LUCKY = 0.05  # share of accounts with random entries that made as much, above w
 def to_daily(equity: pd.Series, bars: pd.DataFrame, *, cash: float) -> pd.Series:
     """Simple return of each session, indexed by its ISO date, from account values at bar closes.
 
-    Sharpe and volatility come from days, because intraday bars are of unequal length (an overnight is none).
+    Sharpe and volatility come from days, because intraday bars are of unequal length (an overnight is none). The
+    session in which the value first is 0 or less has -1, those after it 0, whatever debt is left.
     """
     session = bars.set_index(pd.DatetimeIndex(bars["open_time"]))["session"].reindex(equity.index)
-    last = equity.groupby(session.to_numpy()).last()
-    return last / last.shift(1, fill_value=cash) - 1
+    alive = pd.Series(metrics.stop_at_ruin(equity), index=equity.index, name=equity.name)
+    last = alive.groupby(session.to_numpy()).last()
+    return pd.Series(metrics.to_returns(last, cash=cash), index=last.index, name=equity.name)
 
 
 def measure(result: BacktestResult, bars: pd.DataFrame, *, market: str) -> dict[str, Any]:
     """The figures of one account, fractions; None where a figure is not defined.
 
-    sharpe_detectable is the smallest annual Sharpe ratio that so many days could tell from zero. turnover is the traded
-    value a year as a multiple of the mean equity. break_even_cost is the cost per side, as a fraction of the traded
-    value, at which the gross profit would be spent: gross profit / value traded.
+    ruined is the session, an ISO date, in which the value first was 0 or less, None where it never was; net_return
+    counts the debt then left and may pass -1, the figures of daily returns end with a return of -1 on that day, and
+    turnover counts such equity as 0. sharpe_detectable is the smallest annual Sharpe ratio that so many days could tell
+    from zero. turnover is the traded value a year as a multiple of the mean equity. break_even_cost is the cost per
+    side, as a fraction of the traded value, at which the gross profit would be spent: gross profit / value traded.
     """
     year = days_per_year(market)
     cash = float(result.settings["cash"])
@@ -39,7 +43,9 @@ def measure(result: BacktestResult, bars: pd.DataFrame, *, market: str) -> dict[
     closed = result.trades[result.trades["closed"]]
     value = float((result.orders["quantity"] * result.orders["price"]).sum())
     gross_profit = float(result.gross.iloc[-1]) - cash
+    mean_equity = float(result.equity.clip(lower=0).mean())
     figures = {
+        "ruined": _find_ruin(result.equity, bars),
         "net_return": float(result.equity.iloc[-1]) / cash - 1,
         "gross_return": gross_profit / cash,
         "annual_return": metrics.annual_return(daily, days_per_year=year),
@@ -51,7 +57,7 @@ def measure(result: BacktestResult, bars: pd.DataFrame, *, market: str) -> dict[
         "calmar": metrics.calmar_ratio(daily, days_per_year=year),
         "max_drawdown": metrics.max_drawdown(daily),
         "exposure": metrics.exposure(result.weights),
-        "turnover": value / float(result.equity.mean()) * year / len(daily),
+        "turnover": value / mean_equity * year / len(daily) if mean_equity > 0 else math.nan,
         "trades": len(closed),
         "open_at_end": len(result.trades) - len(closed),
         "win_rate": metrics.win_rate(closed["profit"]),
@@ -71,14 +77,18 @@ def judge(
 ) -> dict[str, Any]:
     """The verdict in words and its reasons, by a stated rule.
 
-    "cannot tell" where fewer than 30 trades were closed, or where 0 lies within 1.96 standard errors of the Sharpe
-    ratio. Else "not profitable after costs" where the ratio is negative. Where it is positive, "positive after costs in
-    this sample", which is not proof; but "cannot tell" where `better`, the share of the `draws` accounts with random
-    entries of the same exposure that made as much, is above 5 %: then chance and the market explain it.
+    "not profitable after costs", and first of all why, where the account was ruined. Else "cannot tell" where fewer
+    than 30 trades were closed, or where 0 lies within 1.96 standard errors of the Sharpe ratio. Else "not profitable
+    after costs" where the ratio is negative. Where it is positive, "positive after costs in this sample", which is not
+    proof; but "cannot tell" where `better`, the share of the `draws` accounts with random entries of the same exposure
+    that made as much, is above 5 %: then chance and the market explain it.
     """
     sharpe, error = figures["sharpe"], figures["sharpe_error"]
     trades, days = figures["trades"], figures["days"]
     reasons = []
+    ruined = figures.get("ruined")
+    if ruined:
+        reasons.append(f"The account was ruined on {ruined}: its value fell to 0 or below, and it trades no more.")
     if trades == 0:
         reasons.append("No trade was closed.")
     elif trades < FEW_TRADES:
@@ -100,6 +110,8 @@ def judge(
             word = "cannot tell"
         else:
             word = "positive after costs in this sample" if low > 0 else "not profitable after costs"
+    if ruined:
+        word = "not profitable after costs"
     if hold is not None and figures["net_return"] is not None and hold["net_return"] is not None:
         more = figures["net_return"] >= hold["net_return"]
         reasons.append(
@@ -114,12 +126,20 @@ def judge(
     return {"word": word, "reasons": reasons}
 
 
+def _find_ruin(equity: pd.Series, bars: pd.DataFrame) -> str | None:
+    ruined = (equity <= 0).to_numpy()
+    if not ruined.any():
+        return None
+    opened = equity.index[int(ruined.argmax())]
+    return str(bars["session"].to_numpy()[int((bars["open_time"] == opened).to_numpy().argmax())])
+
+
 def compare(name: str, figures: dict[str, Any]) -> dict[str, Any]:
     """One row of the side-by-side table: the figures that every run has."""
     columns = ("net_return", "gross_return", "sharpe", "sharpe_error", "max_drawdown", "trades", "turnover", "exposure")
     return {"name": name, **{column: figures[column] for column in columns}}
 
 
-def to_none(value: float) -> float | None:
+def to_none(value: Any) -> Any:
     """The value, or None where it is not finite: JSON has no NaN."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

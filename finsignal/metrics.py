@@ -83,6 +83,22 @@ def calibration_error(truth: np.ndarray, probabilities: np.ndarray, bins: int = 
 # not defined, never zero; a NaN among the returns makes every number NaN.
 
 
+def to_returns(equity: np.ndarray | pd.Series, *, cash: float) -> np.ndarray:
+    """Simple return of each step of an account that began with `cash`: -1 where its value first is 0 or less, then 0.
+
+    A ratio of values at or below 0 says nothing: an account that falls from -1 to -2 has not doubled. NaN values stay.
+    """
+    alive = stop_at_ruin(equity)
+    before = np.concatenate([[cash], alive[:-1]])
+    return np.divide(alive, before, out=np.ones(len(alive)), where=before != 0) - 1
+
+
+def stop_at_ruin(equity: np.ndarray | pd.Series) -> np.ndarray:
+    """The values of an account, 0 from the first one at or below 0 on."""
+    e = _floats(equity)
+    return np.where(np.logical_or.accumulate(e <= 0), 0.0, e)
+
+
 def annual_return(returns: np.ndarray | pd.Series, *, days_per_year: int) -> float:
     """Growth per year less 1, compounded, a fraction. NaN without days, or where the account fell below 0."""
     r = _floats(returns)

@@ -275,11 +275,13 @@ class Book:
         own, known = self.symbols[s], self.known_close(s)
         quantity = (self.whole_lots(s, wanted * value / known) if wanted else 0.0) - own.held
         if abs(quantity) <= 1e-12:
+            if wanted != 0 and self.lot_of(s):
+                self.log(s, "less than one lot")
             return True
         if reason == "delisted":
             self.fill(s, quantity, own.mark * (1 + self.costs.delisting_return), self.costs.slippage, reason)
             return True
-        if reason == "target" and value <= 0:
+        if wanted != 0 and value <= 0:
             self.log(s, "refused: no cash")
             return True
         if wanted != 0 and abs(quantity) * known < self.rules.min_notional:
@@ -296,10 +298,11 @@ class Book:
             if allowed == 0:
                 return False
         slip = self.slip(s, allowed)
-        if reason == "target" and allowed > 0:
+        cover = min(max(-own.held, 0.0), allowed)  # the part of a purchase that cash never limits
+        if reason == "target" and allowed - cover > 1e-12:
             price = self.here[s].open * (1 + slip)
             if allowed * price + self.fee(allowed, price, self.costs.fee) > self.cash * (1 + 1e-9):
-                allowed = self.whole_lots(s, self.affordable(price))
+                allowed = cover + max(self.whole_lots(s, self.affordable(price) - cover), 0.0)
                 self.log(s, "cut to the cash at hand" if allowed > 0 else "refused: no cash")
                 if allowed <= 0:
                     return True
@@ -309,8 +312,11 @@ class Book:
             own.sent, own.forced = NONE, ""
         return whole
 
+    def lot_of(self, symbol: str) -> float:
+        return self.rules.lots.get(symbol, self.rules.lot)
+
     def whole_lots(self, symbol: str, quantity: float) -> float:
-        lot = self.rules.lots.get(symbol, self.rules.lot)
+        lot = self.lot_of(symbol)
         return math.trunc(quantity / lot) * lot if lot else quantity
 
     def unknown(self, symbol: str) -> str:

@@ -519,6 +519,14 @@ def test_trap_9_an_account_worth_nothing_sends_no_order():
     assert log(bars, result) == [(3, "A", "ruin"), (5, "B", "refused: ruined")]
 
 
+def test_the_return_of_ruin_is_everything_and_a_debt_that_grows_is_no_gain():
+    bars = make_hours(7)
+    quotes = {"A": [100, 100, 100, (100, 210), (250, 300), 300, 300]}
+    result = run(bars, quotes, {"A": [0, 0, -1, -1, -1, -1, -1]})
+    assert result.equity.tolist() == [10_000] * 3 + [-1_000] + [-5_000] * 3
+    assert result.returns.tolist() == [0, 0, 0, -1, 0, 0, 0]
+
+
 def test_trap_17_columns_are_matched_by_name_never_by_position():
     bars = make_hours(5)
     prices = make_prices(bars, {"AAA": [1.0] * 5, "B": [100] * 5, "C": [10.0] * 5, "ZZZ": [7.0] * 5})

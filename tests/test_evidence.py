@@ -87,6 +87,31 @@ def test_what_is_not_defined_is_none_and_never_nan() -> None:
     json.dumps(idle, allow_nan=False)
 
 
+def test_a_ruined_account_has_lost_everything_once_and_the_verdict_says_so_first() -> None:
+    ruined = make_result([105, 110, -50, 20, -80, -80], gross_end=-70.0, orders=[(1, 50)], trades=[(-180.0, True)])
+    found = measure(ruined, BARS, market="24x7")
+    # Ruined at noon of the second day; what is worth something again at its end is worth nothing all the same.
+    assert to_daily(ruined.equity, BARS, cash=100.0).tolist() == pytest.approx([0.1, -1.0, 0.0])
+    assert found["ruined"] == "2026-03-03"
+    assert found["net_return"] == pytest.approx(-1.8)
+    assert (found["annual_return"], found["max_drawdown"]) == (-1.0, -1.0)
+    assert found["turnover"] == pytest.approx(50 / ((105 + 110 + 20) / 6) * 365 / 3)
+    verdict = judge(found, hold=None)
+    assert verdict["word"] == "not profitable after costs"
+    assert verdict["reasons"][0] == (
+        "The account was ruined on 2026-03-03: its value fell to 0 or below, and it trades no more."
+    )
+
+
+def test_turnover_of_an_account_that_never_was_worth_anything_is_not_defined() -> None:
+    ruined = make_result([-5, -5, -5, -5, -5, -5], gross_end=0.0, orders=[(1, 50)], trades=[(-105.0, True)])
+    assert measure(ruined, BARS, market="24x7")["turnover"] is None
+
+
+def test_an_account_that_lives_was_not_ruined(account: dict[str, Any]) -> None:
+    assert account["ruined"] is None
+
+
 def test_one_day_is_too_few_for_a_ratio() -> None:
     figures = measure(make_result([105.0, 110], gross_end=110, orders=[], trades=[]), BARS, market="24x7")
     assert figures["days"] == 1

@@ -66,9 +66,9 @@ def test_a_lot_is_not_lost_to_the_rounding_of_a_division():
 def test_a_target_below_one_lot_buys_nothing_and_one_that_falls_below_it_leaves():
     rules = OrderRules(lot=10.0)
     result = run(make_hours(5), {"A": [100] * 5}, {"A": [0, 0, 0.05, 0.25, 0.05]}, orders=rules)
-    # 5 shares are none; 25 are 20; 5 are none again.
+    # 5 shares are none; 25 are 20; 5 are none again, which is an order of 20.
     assert [fill[:3] for fill in fills(result)] == [(3, "A", 20), (4, "A", -20)]
-    assert result.rejected.empty
+    assert log(result) == [(2, "A", "less than one lot")]
 
 
 def test_an_order_below_the_smallest_counts_as_sent_and_an_exit_is_never_too_small():
@@ -149,6 +149,14 @@ def test_an_account_that_counts_nothing_at_the_known_closes_sends_no_order():
     # 150 short at 20. At 02:59 the close known is still 100: 13000 - 15000 < 0, though the account is worth 10000.
     assert [fill[:3] for fill in fills(result)] == [(2, "A", -150)]
     assert log(result) == [(3, "B", "refused: no cash")]
+
+
+def test_a_short_is_covered_by_its_exit_even_where_the_account_counts_nothing_at_the_known_closes():
+    quotes = {"A": [100, 100, 20, 20, 20]}
+    result = run(make_hours(5), quotes, {"A": [0, 0, -1.5, 0, 0]})
+    # 13000 - 15000 < 0 at the close known: an exit needs no value to be sized by.
+    assert [fill[:3] for fill in fills(result)] == [(2, "A", -150), (3, "A", 150)]
+    assert result.rejected.empty
 
 
 # ------------------------------------------------------------------------------------------------- the end of a session

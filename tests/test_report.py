@@ -168,6 +168,7 @@ def make_summary(times: pd.DatetimeIndex, symbols: list[str], trades: int) -> di
             "silences": [{"symbol": symbols[0], "start": times[0].isoformat(), "end": middle, "days": 12.5}],
         },
         "performance": {
+            "ruined": None,
             "net_return": 0.0312,
             "gross_return": 0.0623,
             "annual_return": 0.0181,
@@ -465,6 +466,13 @@ def test_every_trade_stands_with_its_news_and_its_four_instants(run: dict[str, A
         for name in INSTANTS:
             assert f"{row[name]:%Y-%m-%d %H:%M:%S}" in page.text
     assert page.text.count("No text stands behind this entry.") == 3
+
+
+def test_the_session_of_ruin_is_shown_as_a_date(run: dict[str, Any]) -> None:
+    row = r"Ruined\s*{}\s*first session in which"
+    assert re.search(row.format("no"), Reader(make_report(**run)).text)
+    ruined = {**run["summary"], "performance": {**run["summary"]["performance"], "ruined": "2026-03-03"}}
+    assert re.search(row.format("2026-03-03"), Reader(make_report(**{**run, "summary": ruined})).text)
 
 
 def test_two_thousand_trades_are_all_there() -> None:

@@ -216,6 +216,45 @@ def test_a_purchase_is_cut_to_what_cash_pays_with_the_smallest_fee(engine):
     assert none.log == [(2, "A", "refused: no cash")]
 
 
+def test_a_short_that_cash_cannot_cover_is_covered_all_the_same_and_does_not_stay_open(engine):
+    bars = make_hours(7)
+    weights = make_weights(bars, {"A": [0, 0, 1.8, 1.8, 1.8, 1.8, 1.8], "B": [0, 0, -1, -1, -1, 0, 0]})
+    costs = dataclasses.replace(FREE, loan_interest=8.76)
+    prices = make_prices(bars, {"A": [100] * 7, "B": [100, 100, 100, 120, 120, 120, 120]})
+    account = engine(prices, weights, bars, costs, 10_000)
+    # 100 short and 180 long leave 2000 in cash; the cover costs 12000. An hour of the loan of 10000 costs 0.001 of it.
+    assert traded(account)[2:] == [(5, "B", 100, 120, "target")]
+    assert account.log == []
+    np.testing.assert_allclose(account.flows["interest"], [0, 0, 0, 0, 0, -10, -10.01], rtol=1e-12)
+    assert account.equity[-1] == pytest.approx(8_000 - 20.01)
+
+
+def test_of_an_order_that_crosses_zero_cash_cuts_only_what_lies_beyond_the_cover(engine):
+    bars = make_hours(5)
+    flip = make_weights(bars, {"A": [0, 0, -0.5, 1, 1]})
+    prices = make_prices(bars, {"A": [100, 100, 100, (150, 100), 100]})
+    # 50 short leave 15000; at 150 cash pays 100: 50 to cover and 50 of the 100 beyond.
+    account = engine(prices, flip, bars, FREE, 10_000)
+    assert traded(account)[1:] == [(3, "A", 100, 150, "target")]
+    assert account.log == [(3, "A", "cut to the cash at hand")]
+    whole = engine(prices, flip, bars, FREE, 10_000, orders=OrderRules(lot=25))
+    assert traded(whole)[1:] == [(3, "A", 100, 150, "target")]
+    # At 400 cash does not even pay the cover: that is bought, and nothing beyond it.
+    dear = make_prices(bars, {"A": [100, 100, 100, (400, 100), 100]})
+    account = engine(dear, flip, bars, FREE, 10_000)
+    assert traded(account)[1:] == [(3, "A", 50, 400, "target")]
+    assert account.log[0] == (3, "A", "cut to the cash at hand")
+
+
+def test_an_order_that_whole_lots_leave_nothing_of_is_logged_and_counts_as_sent(engine):
+    bars = make_hours(7)
+    weights = make_weights(bars, {"A": [0, 0, 0.05, 0.05, 0.25, 0.29, 0.05]})
+    account = engine(make_prices(bars, {"A": [100] * 7}), weights, bars, FREE, 10_000, orders=OrderRules(lot=10))
+    # 5 are no lot; 25 are 20; 29 are the same 20; 5 are none, which sells the 20.
+    assert traded(account) == [(4, "A", 20, 100, "target"), (6, "A", -20, 100, "target")]
+    assert account.log == [(2, "A", "less than one lot"), (5, "A", "less than one lot")]
+
+
 def test_the_smallest_order_counts_as_sent_and_never_holds_back_an_exit(engine):
     bars = make_hours(7)
     weights = make_weights(bars, {"A": [0, 0, 0.5, 0.51, 0.52, 0.6, 0]})
@@ -605,7 +644,8 @@ def count_events(case: dict, account: Account) -> Counter[str]:
 FEATURES = (
     "target", "delisted", "stop loss", "trailing stop", "take profit", "session close", "margin call", "ruin",
     "log: bar did not print", "log: no close known yet", "log: delisted", "log: below the smallest order",
-    "log: volume not known yet", "log: volatility not known yet", "log: cut to its share of the volume",
+    "log: less than one lot", "log: volume not known yet", "log: volatility not known yet",
+    "log: cut to its share of the volume",
     "log: cut to the cash at hand", "log: refused: no cash", "log: refused: ruined", "log: margin call", "log: ruin",
     *FLOWS, "short", "reversal", "fee at its least", "cash below 0", "stop loss on the bar of an order",
     "trailing stop on the bar of an order", "take profit on the bar of an order",

@@ -11,6 +11,7 @@ from finsignal.backtest.book import DELISTED, NOTHING, REASONS, SESSION_CLOSE, T
 from finsignal.backtest.pricing import Terms
 
 NO_CASH = "refused: no cash"
+BELOW_ONE_LOT = "less than one lot"
 CUT_TO_CASH = "cut to the cash at hand"
 CUT_TO_VOLUME = "cut to its share of the volume"
 NOT_PRINTED = "bar did not print"
@@ -121,14 +122,17 @@ def _check(batch: Batch, book: Book, market: Market, terms: Terms, k: int, value
     """The orders that are done; the log tells why others are not."""
     nothing = np.abs(batch.quantity) <= NOTHING
     if nothing.any():
+        if terms.lots is not None:
+            lost = nothing & (batch.weight != 0) & (terms.lots[batch.symbol] > 0)
+            book.refuse(k, batch.symbol[lost], batch.weight[lost], BELOW_ONE_LOT)
         _settle(batch.take(nothing), book)
         batch = batch.take(~nothing)
-    of_target = batch.reason == TARGET
-    if value <= 0 and of_target.any():
-        refused = batch.take(of_target)
+    sized = batch.weight != 0  # an exit needs no value to be sized by
+    if value <= 0 and sized.any():
+        refused = batch.take(sized)
         book.refuse(k, refused.symbol, refused.weight, NO_CASH)
         _settle(refused, book)
-        batch = batch.take(~of_target)
+        batch = batch.take(~sized)
     if terms.orders.min_notional > 0:
         notional = np.abs(batch.quantity) * market.known[k, batch.symbol]
         small = (batch.weight != 0) & (notional < terms.orders.min_notional)
@@ -183,9 +187,11 @@ def _pay(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Quantities and fees after cash has set its limit; moves the cash.
 
-    Sales first, then purchases from the smallest: by the change of value that each was meant to make.
+    Sales first, then purchases from the smallest: by the change of value that each was meant to make. What covers a
+    short is bought whatever the cash: a cover that is cut counts as sent, and the rest of the short would stay.
     """
-    limited = (batch.reason == TARGET) & (batch.quantity > 0)
+    cover = np.minimum(np.maximum(-book.held[batch.symbol], 0.0), np.maximum(batch.quantity, 0.0))
+    limited = (batch.reason == TARGET) & (batch.quantity - cover > NOTHING)
     spent = batch.quantity * price + fee
     snap = NOTHING * abs(value)  # cash below it is rounding
     if spent[spent > 0].sum() < book.cash - snap:  # all can be paid, in whatever order
@@ -203,9 +209,9 @@ def _pay(
     cash = float(running[first])
     for place in order[first:]:
         if limited[place] and spent[place] > cash * (1 + 1e-9):
-            symbol = int(batch.symbol[place])
-            most = terms.affordable(cash, float(price[place]), symbol)
             where = batch.symbol[place : place + 1], batch.weight[place : place + 1]
+            beyond = max(terms.affordable(cash, float(price[place])) - cover[place], 0.0)
+            most = cover[place] + terms.truncate(np.array([beyond]), where[0])[0]
             if most <= NOTHING:
                 quantity[place] = fee[place] = 0.0
                 book.refuse(k, *where, NO_CASH)

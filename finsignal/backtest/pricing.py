@@ -58,12 +58,10 @@ class Terms:
                 total += costs.impact * volatility * np.sqrt(share)
         return np.where(quantity < 0, np.minimum(total, WORST_SALE), total)
 
-    def affordable(self, cash: float, price: float, symbol: int) -> float:
-        """The quantity that cash can buy, in whole lots; 0 or less where there is nothing left."""
+    def affordable(self, cash: float, price: float) -> float:
+        """The quantity, in any fraction, that cash can buy with its fee; 0 where there is nothing left."""
         costs = self.costs
         quantity = cash / (price * (1 + costs.fee) + costs.fee_per_share)
         if quantity * price * costs.fee + quantity * costs.fee_per_share < costs.min_fee:
             quantity = (cash - costs.min_fee) / price
-        if quantity <= 0:
-            return 0.0
-        return float(self.truncate(np.array([quantity]), np.array([symbol]))[0])
+        return max(quantity, 0.0)

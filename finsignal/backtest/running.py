@@ -18,6 +18,7 @@ from finsignal.backtest.pricing import Terms
 from finsignal.backtest.replaying import check_replay, join_fills, simulate_fills
 from finsignal.backtest.results import to_orders, to_rejected, to_trades
 from finsignal.errors import ConfigError, TableError
+from finsignal.metrics import to_returns
 from finsignal.signals import NO_EXITS, ExitRules
 from finsignal.tables import ACTIONS, BARS, FLOWS, PRICES, WEIGHTS, BacktestResult
 from finsignal.tables import FUNDING as FUNDING_TABLE
@@ -43,7 +44,8 @@ def run_backtest(
     the last close known at the decision, whatever the gap, in whole lots. An order is sent only where a target changes;
     a bar that did not print is logged in `rejected`, and the order is tried again while the target stands, as is what
     was cut to its share of the volume. The sales of a bar go before its purchases, and the smaller purchase before the
-    larger. What cash cannot pay is cut and logged; an account worth nothing sends no order. A name without a price for
+    larger. What cash cannot pay is cut and logged, but never the part that covers a short: cash then falls below 0 and
+    pays `loan_interest`. An account worth nothing at the known closes only leaves positions. A name without a price for
     the last `delisted_after` bars is closed after its last bar at `delisting_return`. What is open at the end is marked
     at the last close and is not a closed trade.
 
@@ -58,8 +60,9 @@ def run_backtest(
 
     Of `exits` the account carries out `resting`, stops and take profits that fill inside a bar (a stop before a take
     profit of the same bar, the open where the bar gapped over the level), and `session_close`. Equity at or below 0 is
-    ruin: all is closed at the next opens, and nothing is sent any more. Equity below `costs.maintenance` of the
-    positions is a margin call: all is closed, and only targets that change later are followed.
+    ruin: all is closed at the next opens, nothing is sent any more, and the return is -1 there and 0 from then on.
+    Equity below `costs.maintenance` of the positions is a margin call: all is closed, and only targets that change
+    later are followed.
 
     `gross` is the stated limit of the sum of absolute weights, checked where it is given. Raises TableError where it is
     passed, and where weights, bars and prices do not fit; ConfigError for cash that is not positive.
@@ -102,7 +105,7 @@ def run_backtest(
     return BacktestResult(
         equity=pd.Series(value, index=index, name="equity"),
         gross=pd.Series(value + paid.cumsum(), index=index, name="gross"),
-        returns=pd.Series(value / np.concatenate([[cash], value[:-1]]) - 1, index=index, name="returns"),
+        returns=pd.Series(to_returns(value, cash=cash), index=index, name="returns"),
         weights=pd.DataFrame(market.target, index=index, columns=market.symbols),
         orders=to_orders(fills, market),
         rejected=to_rejected(walked.book, market),

@@ -63,7 +63,7 @@ def draw_equity(
     own = str(curves.columns[0]) if len(curves.columns) else "this run"
     data.append(curve(f"{own}, before costs", {"color": NET, "width": 1, "dash": "dot"}, gross, legendrank=2))
     data.append(curve(own, {"color": NET, "width": 2.4}, values[ends], legendrank=1))
-    fall = values / np.maximum.accumulate(values) - 1
+    fall = np.maximum(values / np.maximum.accumulate(values) - 1, -1.0)  # of a debt nothing more is lost
     deepest = np.minimum.reduceat(fall, starts)
     data.append({
         "type": "scatter", "mode": mode, "name": "drawdown", "x": times, "y": rounded(deepest), "yaxis": "y2",

@@ -10,6 +10,7 @@ from finsignal.report.text import MINUS, NONE, Html, bdi, day, escape, is_none, 
 
 # key, what a reader calls it, how it is written, what it means
 FIGURES = (
+    ("ruined", "Ruined", "date", "first session in which the value fell to 0 or below; nothing is traded afterwards"),
     ("net_return", "Net return", "percent", "whole period, after fees, slippage and funding"),
     ("gross_return", "Gross return", "percent", "the same orders without any cost"),
     ("annual_return", "Annual return", "percent", "net, compounded to a year"),
@@ -174,7 +175,7 @@ def whisker(value: Any, error: Any, reach: float) -> Html:
 def figures_part(summary: Mapping[str, Any]) -> Html:
     """Every performance figure with its meaning; figures this page does not know stand last, under their own names."""
     performance = summary.get("performance") or {}
-    rows = [(label, number(performance.get(key), kind), meaning) for key, label, kind, meaning in FIGURES]
+    rows = [(label, _show(performance.get(key), kind), meaning) for key, label, kind, meaning in FIGURES]
     known = {key for key, *_ in FIGURES}
     rows += [(bdi(key), plain(value), "") for key, value in performance.items() if key not in known]
     period = summary.get("period") or {}
@@ -188,6 +189,12 @@ def figures_part(summary: Mapping[str, Any]) -> Html:
         if split.get("embargo_bars"):
             rows.append(("Embargo", f"{split['embargo_bars']} bars", "left out beyond the purge"))
     return table(("Figure", "Value", "Meaning"), rows, style="figures", numbers=(1,))
+
+
+def _show(value: Any, kind: str) -> str:
+    if kind == "date":
+        return "no" if is_none(value) else day(value)
+    return number(value, kind)
 
 
 def texts_part(texts: Mapping[str, Any]) -> Html:

@@ -72,7 +72,8 @@ def to_text(summary: Mapping[str, Any]) -> str:
         *_origins(summary),
         _row(
             "risk",
-            f"drawdown {_percent(figures['max_drawdown'])}, exposure {_percent(figures['exposure'])}, "
+            (f"RUINED {figures['ruined']}, " if figures.get("ruined") else "")
+            + f"drawdown {_percent(figures['max_drawdown'])}, exposure {_percent(figures['exposure'])}, "
             f"volatility {_percent(figures['annual_volatility'])} a year, Sortino {_number(figures['sortino'])}, "
             f"Calmar {_number(figures['calmar'])}",
         ),

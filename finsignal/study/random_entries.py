@@ -53,7 +53,7 @@ def run_random_entries(
         drawn = to_random(result.weights, rng, sessions=sessions if run.exits.session_close else None)
         account = run_account(run, inputs, _to_long(drawn, inputs.bars))
         rows.append(evidence.measure(account, inputs.bars, market=run.market))
-    figures = pd.DataFrame(rows).astype("float64")
+    figures = pd.DataFrame(rows).drop(columns="ruined").astype("float64")  # a date, of which there is no median
     own = float(result.equity.iloc[-1]) / float(result.settings["cash"]) - 1
     as_good = int((figures["net_return"] >= own).sum())
     median: dict[str, Any] = {name: evidence.to_none(float(figures[name].median())) for name in figures}
