@@ -10,7 +10,7 @@ from finsignal.backtest import Costs, run_backtest
 from finsignal.clock import make_bars
 from finsignal.errors import ConfigError, TableError
 from finsignal.signals import ExitRules, WeightRules, make_flat_state, to_weights
-from finsignal.signals.exits import find_firsts
+from finsignal.signals.exits import find_firsts, make_stops
 
 LONG = WeightRules(slots=1, gross=1.0, holding=99)
 BOTH = WeightRules(slots=1, gross=1.0, holding=99, short=True)
@@ -243,6 +243,16 @@ def test_bars_that_do_not_reach_back_to_the_fill_are_refused_where_a_stop_counts
         to_weights(signals, prices[4:].reset_index(drop=True), state, bars=bars, rules=LONG, exits=stops)
 
 
+@pytest.mark.parametrize("exits", [{"take_profit": 0.5}, {"stop_loss": 0.25}, {"trailing_stop": 0.25}])
+def test_a_position_of_which_no_close_since_the_fill_is_known_is_not_left(exits: dict[str, float]) -> None:
+    bars = make_hours(6)
+    prices = make_prices(bars, {"A": [100.0] * 6})
+    unseen = np.full((6, 1), len(bars))
+    stops = make_stops(ExitRules(**exits), prices, bars, ["A"], unseen)
+    assert stops is not None
+    assert not stops.judge(np.array([1.0]), np.array([True]), np.array([1]), 4).any()
+
+
 # --------------------------------------------------------------------------------------------- the close of a session
 
 
@@ -289,6 +299,28 @@ def test_daily_bars_are_sessions_of_one_bar() -> None:
 def test_after_the_close_nothing_is_remembered() -> None:
     _, state = over_sessions("B...... .......", "1h")
     pd.testing.assert_frame_equal(state, make_flat_state(["A"]))
+
+
+@pytest.mark.parametrize("letter", ["B", "."])
+@pytest.mark.parametrize("printed", [True, False])
+def test_a_job_that_misses_the_first_bar_of_a_session_carries_nothing_over_from_the_last(
+    letter: str, printed: bool
+) -> None:
+    bars = make_bars("XNYS", "1h", start="2024-03-04", end="2024-03-07", latency=MINUTE)
+    prices = make_prices(bars, {"A": [100.0] * 12 + ([100.0] if printed else [NONE]) * 2 + [100.0] * 7})
+    exits, state = ExitRules(session_close=True), make_flat_state(["A"])
+    letters = ".....B. ..".replace(" ", "") + letter + "..."
+    made = []
+    for k, word in enumerate(letters, start=7):
+        if k == 14:
+            continue  # the first bar of Wednesday
+        signals = make_signal_table(bars[k : k + 1], {"A": word})
+        weights, state = to_weights(signals, prices, state, bars=bars, rules=LONG, exits=exits)
+        made.append(weights["weight"].item())
+    # Left at Tuesday's close; what Wednesday's third bar enters is new, and stays.
+    new = int(letter == "B")
+    assert made == [0] * 5 + [1, 1] + [0] + [new] * 4
+    assert state["fill"].tolist() == ([bars["open_time"][16]] if new else [pd.NaT])
 
 
 def test_an_order_that_never_filled_is_gone_with_its_session() -> None:

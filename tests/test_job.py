@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 from postgres import Postgres
 from replay_server import Answer
+from signal_tables import make_signal_table
 from world import SYMBOLS, World, open_world
 
 from finsignal.cli.job import to_lines
+from finsignal.clock import make_bars
 from finsignal.config import RunFile
 from finsignal.errors import ConfigError, LedgerError, LockedError, LookaheadError, RefusedError, SourceError
 from finsignal.features import make_price_features
@@ -24,7 +26,7 @@ from finsignal.job.status import make_status, to_text
 from finsignal.lake import append, as_of, open_lake
 from finsignal.ledger import lock, open_ledger, read_decisions, read_news, read_passes
 from finsignal.sentiment.score import Model, score_news
-from finsignal.signals import make_flat_state
+from finsignal.signals import ExitRules, WeightRules, make_flat_state, to_weights
 from finsignal.sources.capture import to_articles, to_items
 from finsignal.study import read_inputs
 from finsignal.study.deciding import decide_run
@@ -530,3 +532,40 @@ def test_the_night_before_a_session_is_known_to_a_pass_though_hours_of_it_did_no
     )
     assert whole["overnight_return"] == (close[2 * 288] - 1) / close[2 * 288 - 37] - 1
     assert ours.equals(whole)
+
+
+def test_a_trailing_stop_older_than_the_reach_is_judged_alike_by_job_and_backtest(
+    tiny_run: RunFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The bar of the fill closes at the best price of all. Whether it could be traded hangs on the close before it,
+    # which no window of a feature asks for.
+    run = replace(tiny_run, symbols=("AAA",), names={}, start="2026-01-01", end="2026-06-01", search={}, split=None)
+    bars = make_bars("24x7", "1h", start="2026-01-01", end="2026-03-01", latency=pd.Timedelta(minutes=1))
+    fill, last = 30, 30 + 24 * 45
+    close = np.full(len(bars), 100.0)
+    close[fill], close[fill + 1 :] = 130.0, 110.0
+    close[last - 2 :] = 102.0  # below 130 * 0.8, above 110 * 0.8
+    rows = pd.DataFrame({"open_time": bars["open_time"], "time": bars["close_time"], "symbol": "AAA", "open": 100.0})
+    prices = PRICES.to_table(rows.assign(high=close + 40, low=90.0, close=close, volume=1.0))
+
+    def read_rows(run: RunFile, lake: object, table: str, t: pd.Timestamp, *, since: pd.Timestamp, **_: object):
+        return prices[(prices["time"] > since) & (prices["time"] <= t)].reset_index(drop=True)
+
+    monkeypatch.setattr(facts, "read_lake_rows", read_rows)
+    monkeypatch.setattr(facts, "read_lake_news", lambda *_, **__: (NEWS.empty(), None))
+    rules, exits = WeightRules(slots=1, gross=1.0, holding=5), ExitRules(trailing_stop=0.2)
+    letters = "B" * (last - fill + 1)
+    signals = make_signal_table(bars[fill : last + 1].reset_index(drop=True), {"AAA": letters})
+    flat = make_flat_state(["AAA"])
+    whole, _ = to_weights(signals, prices, flat, bars=bars, rules=rules, exits=exits)
+    before = signals[:-1]
+    _, state = to_weights(before, prices, flat, bars=bars, rules=rules, exits=exits)
+    now = bars["time"].iloc[last]
+    grid = facts.make_job_bars(run, now, state)
+    assert grid["open_time"].iloc[0] == bars["open_time"].iloc[fill]
+    position = int(grid["open_time"].searchsorted(bars["open_time"].iloc[last]))
+    known = facts.read_facts(run, None, grid, position, recorded_by=now)  # type: ignore[arg-type]
+    newest = signals[-1:].reset_index(drop=True)
+    alone, _ = to_weights(newest, known.prices, state, bars=known.bars, rules=rules, exits=exits)
+    assert whole["weight"].tolist()[-2:] == [1, 0]
+    assert alone["weight"].tolist() == [0]

@@ -289,6 +289,35 @@ def test_an_order_before_any_close_is_known_is_not_filled():
     assert state["fill"].isna().all()  # nothing held, nothing to remember
 
 
+def test_an_order_in_a_name_that_never_trades_again_gives_its_slot_back():
+    """Bars 0 to 3 pass without a trade; of the last of them that is known at bar 5, which gives the order up."""
+    bars = make_hours(9)[1:].reset_index(drop=True)
+    first = make_prices(make_hours(9), {"A": [100.0], "B": [100.0] * 9})
+    signals = make_signal_table(bars, {"A": "B.......", "B": ".B...B.."})
+
+    def decide(first_bar: int, last: int, state: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        rows = signals[signals["open_time"].isin(bars["open_time"][first_bar:last])].reset_index(drop=True)
+        return to_weights(rows, first, state, bars=bars, rules=ONE)
+
+    weights, after = decide(0, 8, make_flat_state("AB"))
+    assert weights["weight"].tolist() == [1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1]
+    state, pieces = make_flat_state("AB"), []
+    for k in range(8):
+        part, state = decide(k, k + 1, state)
+        pieces.append(part)
+    pieced = pd.concat(pieces).sort_values(["symbol", "time"], ignore_index=True)
+    pd.testing.assert_frame_equal(pieced, weights, check_exact=True)
+    pd.testing.assert_frame_equal(state, after, check_exact=True)
+
+
+def test_a_signal_of_its_own_direction_lets_an_order_wait_longer():
+    bars = make_hours(10)[1:].reset_index(drop=True)
+    prices = make_prices(make_hours(10), {"A": [100.0]})
+    signals = make_signal_table(bars, {"A": "B..B....."})
+    weights, _ = to_weights(signals, prices, make_flat_state("A"), bars=bars, rules=ONE)
+    assert weights["weight"].tolist() == [1] * 8 + [0]  # bars 3 to 6 passed it by, known at bar 8
+
+
 def test_the_holding_period_counts_bars_over_nights_and_weekends():
     bars = make_bars("XNYS", "1h", start="2024-03-07", end="2024-03-13", latency=MINUTE)  # Thursday to Tuesday
     friday = bars[bars["session"] == "2024-03-08"].index

@@ -19,6 +19,7 @@ from finsignal.study.inputs import MOMENT, Inputs, beside, read_lake_index, read
 from finsignal.tables import to_integers
 
 DAYS_AHEAD = 12  # of the grid beyond now: over any holidays, so that the next decision can be named
+DAYS_BACK = 12  # of prices before the grid: over any holidays, so that a close is known at its first decision
 SPARE = 3  # times the reach that is read at first: windows run over the rows printed, and some bars print none
 # Rows of a symbol that a feature is made of, however far back they lie.
 ROWS = {
@@ -46,7 +47,7 @@ def reach_of(run: RunFile) -> int:
 
 
 def oldest_fill(state: pd.DataFrame) -> pd.Timestamp | None:
-    """The bar from which on the grid is needed, for the holding period of what is held or ordered."""
+    """The bar from which on the grid is needed, for the holding period of what is held or ordered, and for stops."""
     held = state[(state["weight"] != 0) | ~state["filled"]]
     oldest = held[["fill", "renewed"]].min().min() if len(held) else pd.NaT
     return None if pd.isna(oldest) else oldest
@@ -88,7 +89,9 @@ def read_facts(
 ) -> Facts:
     """What the lake knew of the decision of the bar at `position`, from what was recorded by `recorded_by`.
 
-    The grid begins at `first_bar`; rows are read over all of `bars`, for windows run over the rows printed.
+    The grid begins at `first_bar`; rows are read over all of `bars`, for windows run over the rows printed. Of prices a
+    row of each symbol that was known at the first decision of the grid is among them, where the run has one: whether
+    the bar of an old fill could be traded hangs on it.
     """
     since = bars["time"].iloc[0] - MOMENT
     bars = bars.iloc[first_bar : position + 1].reset_index(drop=True)
@@ -96,11 +99,13 @@ def read_facts(
     first = to_instant(run.start, where=f"{run.path}: start") - run.decision_latency - MOMENT  # as the backtest reads
 
     def read(name: str) -> pd.DataFrame:
-        rows = read_lake_rows(run, lake, name, decision, bars=bars, since=since, recorded_by=recorded_by)
+        begin = max(since - DAYS_BACK * DAY, first) if name == "prices" else since
+        rows = read_lake_rows(run, lake, name, decision, bars=bars, since=begin, recorded_by=recorded_by)
         count = rows.groupby("symbol").size().reindex(list(run.symbols), fill_value=0).min()
+        early = rows.loc[rows["time"] <= bars["time"].iloc[0], "symbol"].nunique()
         # Of prices also a row before all that the newest session can hold: its night is between the two.
         needed = max(ROWS[name], DAY // to_bar(run.bar) + 1) if name == "prices" else ROWS[name]
-        if count >= needed or since <= first:
+        if begin <= first or (count >= needed and (name != "prices" or early == len(run.symbols))):
             return rows
         # A symbol that has hardly printed of late: the rows that its features are made of lie further back.
         return read_lake_rows(run, lake, name, decision, bars=bars, since=first, recorded_by=recorded_by)

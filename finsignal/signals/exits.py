@@ -32,7 +32,7 @@ class Stops:
 
         A position is anchored to the open of the bar at `fill`, and one that is not known to be filled has no anchor.
         Bars count from the fill on, as far as they are known at k. With `resting` every one of them may have touched a
-        level; without, the newest known close must lie at a level or beyond.
+        level; without, the newest known close must lie at a level or beyond. With no bar known nothing is left.
         """
         out = np.zeros(len(weight), dtype=bool)
         held = np.flatnonzero(filled & (weight != 0))
@@ -54,7 +54,7 @@ class Stops:
             closes = np.where(known, side * self.closes[stretch], -np.inf)
             newest = closes[len(closes) - 1 - known[::-1].argmax(axis=0), np.arange(len(held))]
             best = np.maximum(closes.max(axis=0), anchor)
-            out[held] = (newest <= self._level(anchor, best, side)) | (newest >= target)
+            out[held] = known.any(axis=0) & ((newest <= self._level(anchor, best, side)) | (newest >= target))
         return out
 
     def _level(self, anchor: np.ndarray, best: np.ndarray, side: np.ndarray) -> np.ndarray:

@@ -149,7 +149,9 @@ def lookback(news_rules: NewsRules, weight_rules: WeightRules, limits: Limits = 
     """Grid bars before a bar that `decide` needs to decide it alone: news, sentiment and bars before them are not used.
 
     A fill that a holding period counts from lies within it, but for an order that waits for a halted symbol; one that a
-    stop counts from may lie any number of bars back: let `bars` and prices reach back over the fills of `state` too.
+    stop counts from may lie any number of bars back: let `bars` and prices reach back over the fills of `state` too,
+    and over the `renewed` of what waits; prices with a row of each symbol that was known at the first of these bars,
+    for without a known close a bar counts as not traded.
     Rebalancing looks one bar back, to tell where a period begins. Prices, funding and open interest are counted in
     rows, for a symbol may print few: keep all of them, or of each symbol the newest that the mappings of `features`
     state before the first of these bars.

@@ -62,15 +62,17 @@ def to_weights(
 
     `exits` leave a position whatever the signal says, and nothing is entered in its symbol at the same bar. Stops count
     from the open of the bar that filled it and are judged on the bars known at the decision. With `session_close` what
-    a session held or ordered counts as left at the first bar of the next.
+    a session held or ordered counts as left at the first bar of the next, whether that bar is decided or missed.
 
     A fill is known only from a price row whose close was known at the decision. Until then an order counts as filled
     at the first bar that has not been seen to pass without trading, so the holding period never waits for tomorrow. A
     bar at whose decision no close of the symbol was known cannot be traded: there is no price to take a quantity from.
+    An order that was seen to wait over more than `holding` bars, from its own or from the newest signal of its
+    direction, is given up, so that a name which is halted for good keeps no slot.
 
     Raises TableError where signals, features and bars do not fit, prices are of shorter bars than the grid's, not every
     bar has a signal for every symbol of the state, or `bars` begins after a fill that a holding period or a stop still
-    counts from.
+    counts from, or after an order that still waits.
     """
     SIGNALS.check(signals)
     STATE.check(state)
@@ -89,11 +91,14 @@ def to_weights(
     no_bar = np.zeros(len(bars), dtype=bool)
     begins = find_firsts(bars, "session") if exits.session_close else no_bar
     due = find_firsts(bars, rules.rebalance) if rules.by_rank else no_bar
+    if exits.session_close and (begun := int(np.flatnonzero(begins[: at[0] + 1])[-1])) > 0:
+        # The first bar of this session may have been missed. Where the grid begins, a session may have begun before it.
+        book.clear(book.fill < begun)
 
     targets = np.empty((len(at), len(symbols)))
     for row, k in enumerate(at.tolist()):
         if begins[k]:
-            book.clear()
+            book.clear(np.ones(len(symbols), dtype=bool))
         book.settle(seen, closed=int(closed_by[k]), k=k)
         book.order(_decide(book, wishes, row, k, rules, stops, due=bool(due[k])), k)
         targets[row] = book.weight
@@ -121,9 +126,9 @@ class _Book:
     fill: np.ndarray
     renewed: np.ndarray
 
-    def clear(self) -> None:
-        """Everything counts as left."""
-        self.weight[:], self.filled[:], self.fill[:], self.renewed[:] = 0.0, True, NEVER, NEVER
+    def clear(self, left: np.ndarray) -> None:
+        """These symbols count as left."""
+        self.weight[left], self.filled[left], self.fill[left], self.renewed[left] = 0.0, True, NEVER, NEVER
 
     def settle(self, seen: np.ndarray, *, closed: int, k: int) -> None:
         """Moves each open order to its fill: the first bar from its own on that traded, or whose close is not known.
@@ -186,7 +191,10 @@ def _rebalance(book: _Book, wishes: Wishes, row: int, k: int, rules: WeightRules
 
 
 def _over(book: _Book, k: int, rules: WeightRules) -> np.ndarray:
-    return (book.weight != 0) & (k - np.maximum(book.fill, book.renewed) >= rules.holding)
+    """Where the holding period has ended, of a position, or of an order that more bars were seen to pass by."""
+    held = k - np.maximum(book.fill, book.renewed) >= rules.holding
+    waited = ~book.filled & (book.fill - book.renewed > rules.holding)
+    return (book.weight != 0) & (held | waited)
 
 
 def _decided(signals: pd.DataFrame, grid: np.ndarray, symbols: Sequence[str]) -> np.ndarray:
@@ -204,7 +212,8 @@ def _open_book(state: pd.DataFrame, bars: pd.DataFrame, grid: np.ndarray) -> _Bo
     weight = state["weight"].to_numpy(dtype=np.float64, copy=True)
     filled = state["filled"].to_numpy(dtype=bool, copy=True)
     fill, renewed = _positions(grid, state["fill"]), _positions(grid, state["renewed"])
-    old = np.where(filled, (weight != 0) & (np.maximum(fill, renewed) < 0), fill < 0)
+    waits = (fill < 0) | ((weight != 0) & (renewed < 0))
+    old = np.where(filled, (weight != 0) & (np.maximum(fill, renewed) < 0), waits)
     if old.any():
         row, first = state.iloc[int(old.argmax())], bars["open_time"].iloc[0]
         raise TableError(
