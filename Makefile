@@ -13,7 +13,7 @@ test: .venv-dev/ready
 	.venv-dev/bin/python -m pytest
 
 fast: .venv-dev/ready
-	.venv-dev/bin/python -m pytest -m "not slow"
+	.venv-dev/bin/python -m pytest -m "not slow" -n 2
 
 lint: .venv-dev/ready
 	.venv-dev/bin/ruff check .
