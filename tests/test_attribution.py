@@ -258,6 +258,7 @@ def accounts(draw: st.DrawFn) -> Account:
     return run(market, bars, quotes, targets, costs, exits=exits, dividends=dividends)
 
 
+@pytest.mark.slow
 @FEW
 @given(account=accounts(), seed=st.integers(0, 99))
 def test_every_table_is_the_whole_net_profit(account: Account, seed: int) -> None:

@@ -267,6 +267,7 @@ def test_another_model_is_asked_anew(world: World, go: Callable[..., Pass], new_
     assert lake.folder.joinpath("scores").is_dir()
 
 
+@pytest.mark.slow
 def test_a_day_of_passes_decides_as_the_backtest_does(world: World, go: Callable[..., Pass], words: Model) -> None:
     run = world.write_run()
     for _ in range(24):
@@ -313,6 +314,7 @@ def test_a_ledger_in_postgresql_keeps_the_same_passes(
     assert prove(kept, lambda: words, now=world.now).differences == 0
 
 
+@pytest.mark.slow
 def test_every_decision_on_record_comes_out_again_though_the_lake_has_grown(
     world: World, go: Callable[..., Pass], words: Model
 ) -> None:

@@ -260,6 +260,7 @@ def test_anyway_names_the_first_difference_and_what_changed(made: Made) -> None:
         verify_run(made.run, anyway=True)
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_repeat_itself_is_told_with_row_and_column(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -597,7 +597,7 @@ def test_a_stretch_decided_in_pieces_is_the_stretch_decided_at_once(mode: str, l
     check_same(whole, pieces, state)
 
 
-@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("length", ["days", pytest.param("hours", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_job_that_knows_only_what_is_recent_and_known_decides_the_same(mode: str, length: str) -> None:
     """Bar by bar, each with the bars that its lookback and the fills of its state ask for, and rows known by then."""

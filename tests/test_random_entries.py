@@ -82,6 +82,7 @@ def test_timing_that_knows_tomorrow_is_better_than_every_random_entry(tiny_run: 
     assert len(entries.figures) == 39
 
 
+@pytest.mark.slow
 def test_timing_of_no_worth_stands_among_the_random_entries(tiny_run: RunFile, tiny_inputs: Inputs) -> None:
     run = replace(tiny_run, costs=FREE, random_entries=19)
     shares = []

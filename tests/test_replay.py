@@ -31,6 +31,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield ledger
 
 
+@pytest.mark.slow
 def test_the_replay_of_the_test_period_is_the_study(
     tiny_run: RunFile,
     tiny_inputs: Inputs,
@@ -122,6 +123,7 @@ def days(tiny_run: RunFile, tiny_inputs: Inputs, tiny_sentiment: pd.DataFrame, l
     return walk
 
 
+@pytest.mark.slow
 def test_limits_hold_back_the_same_symbols_in_both(days: Walk, ledger: Ledger) -> None:
     assert days(limits=Limits(stale_prices=0, silent_news=3)).differences == 0
     held = read_decisions(ledger, "tiny")["reason"] != ""
@@ -132,6 +134,7 @@ EVENTS = WeightRules(slots=2, gross=0.9, holding=5, short=True)
 STOPS = ExitRules(stop_loss=0.01, take_profit=0.015, trailing_stop=0.012)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("weights", "exits"),
     [
@@ -181,6 +184,7 @@ def test_a_pass_that_sees_the_future_is_found(
     assert days().differences > 0
 
 
+@pytest.mark.slow
 def test_a_ledger_that_holds_other_decisions_is_refused(days: Walk) -> None:
     assert days().orders > 5
     with pytest.raises(RefusedError, match=r"never back-dated|signal was|score was"):
@@ -207,6 +211,7 @@ def test_a_period_without_bars_is_refused(
 # --- what a pass reads from the lake is what a replay cuts -----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_passes_that_read_a_lake_decide_as_the_backtest_on_it(tiny_copy: Path, words: Model, ledger: Ledger) -> None:
     run = read_run(tiny_copy / "run.toml")
     fetch_files(open_lake(tiny_copy / "lake", create=True), run, now=NOW)

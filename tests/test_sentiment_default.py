@@ -83,6 +83,7 @@ def test_plain_headlines_get_the_plain_label(model: Model, text: str, label: str
     assert score_texts([text], model).iloc[0].idxmax() == label
 
 
+@pytest.mark.slow
 def test_a_thousand_texts_in_three_batchings_differ_in_no_bit(model: Model) -> None:
     texts = make_texts(1000)
     together = model.predict_proba(texts)

@@ -161,6 +161,7 @@ def repacks_here() -> bool:
 # --- the two silent failures ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_training_after_an_evaluation_has_the_same_gradients(still_base: Path) -> None:
     classifier = make_classifier(still_base)
     before = lora_gradients(classifier)

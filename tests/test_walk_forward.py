@@ -269,6 +269,7 @@ def with_noise(inputs: Inputs, sentiment: pd.DataFrame, since: pd.Timestamp, see
     return replace(inputs, prices=prices), sentiment
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [0, 3, 6])
 def test_what_comes_after_a_choice_changes_neither_it_nor_an_earlier_decision(
     run: RunFile, inputs: Inputs, sentiment: pd.DataFrame, study: Study, choices: tuple[Choice, ...], window: int
