@@ -12,7 +12,7 @@ from finsignal.report.text import MINUS, NONE, Html, bdi, day, escape, is_none, 
 FIGURES = (
     ("ruined", "Ruined", "date", "first session in which the value fell to 0 or below; nothing is traded afterwards"),
     ("net_return", "Net return", "percent", "whole period, after fees, slippage and funding"),
-    ("gross_return", "Gross return", "percent", "the same orders without any cost"),
+    ("gross_return", "Gross return", "percent", "the same fills before costs"),
     ("annual_return", "Annual return", "percent", "net, compounded to a year"),
     ("annual_volatility", "Annual volatility", "percent", "of daily net returns"),
     ("sharpe", "Sharpe ratio", "ratio", "mean over deviation of daily net returns, annualised"),
