@@ -51,6 +51,17 @@ def test_sentfin_gives_the_headlines_whose_entities_agree(shared: Path) -> None:
     assert counts_of(table) == {"neutral": 3446, "positive": 3363, "negative": 2711}
 
 
+def test_sentfin_targets_gives_every_entity_a_row_with_its_name(shared: Path) -> None:
+    table, counts = lab.read_sentfin_targets(shared / "sentfin" / "SEntFiN.csv")
+    assert counts == {"read": 10753, "malformed": 13, "nameless": 0, "entities": 14405}
+    assert (table["target"].str.strip() != "").all()
+    whole, _ = lab.read_sentfin(shared / "sentfin" / "SEntFiN.csv")
+    assert set(whole["text"]) < set(table["text"])
+    assert table.loc[
+        table["text"].str.startswith("IOC, BPCL, HPCL slipped"), ["target", "label"]
+    ].to_numpy().tolist() == [["IOC", "negative"], ["BPCL", "negative"], ["HPCL", "negative"], ["Moody's", "neutral"]]
+
+
 @pytest.mark.parametrize(("name", "rows"), [("surge_stock", 500), ("surge_crypto", 562)])
 def test_surge_has_no_neutral(shared: Path, name: str, rows: int) -> None:
     table, _ = lab.read_surge(shared / name / "sentiment.csv")
@@ -96,6 +107,14 @@ def test_sentfin_dict_broken_by_an_apostrophe_is_read_and_counted(tmp_path: Path
     table, counts = lab.read_sentfin(path)
     assert counts == {"read": 2, "malformed": 1, "disagreeing": 1}
     assert table["text"].tolist() == ["Both up"]
+    targets, counts = lab.read_sentfin_targets(path)
+    assert counts == {"read": 2, "malformed": 1, "nameless": 0, "entities": 4}
+    assert targets[["target", "label"]].to_numpy().tolist() == [
+        ["Sun", "positive"],
+        ["Dr Reddy's", "positive"],
+        ["Sun", "positive"],
+        ["Moon", "neutral"],
+    ]
 
 
 def test_fiqa_cut_includes_its_edges(tmp_path: Path) -> None:
@@ -185,6 +204,16 @@ def test_cleaning_drops_what_is_empty_contradicting_or_repeated_and_counts_it() 
     cleaned, counts = lab.clean_labelled(rows)
     assert cleaned["text"].tolist() == ["Acme up", "Gamma down"]
     assert counts == {"read": 7, "empty": 2, "contradicting": 2, "repeated": 1, "kept": 2}
+
+
+def test_a_text_may_have_a_label_for_each_target_and_one_as_a_whole() -> None:
+    rows = make_rows(
+        [("Acme beats Beta", label) for label in ("neutral", "positive", "negative", "positive", "positive")]
+    )
+    rows["target"] = pd.Series(["", "Acme", "Beta", "ACME", "Beta"], dtype="str")
+    cleaned, counts = lab.clean_labelled(rows)
+    assert cleaned[["target", "label"]].to_numpy().tolist() == [["", "neutral"], ["Acme", "positive"]]
+    assert counts == {"read": 5, "empty": 0, "contradicting": 2, "repeated": 1, "kept": 2}
 
 
 @settings(max_examples=30, deadline=None)

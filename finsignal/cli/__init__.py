@@ -8,10 +8,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from finsignal.cli import job, study, texts
+from finsignal.cli import data, job, study, texts
 from finsignal.errors import FinsignalError
 
 GROUPS = {
+    "data": "labelled text: check it, and make it ready to learn from",
     "fetch": "bring prices and news from outside into the lake",
     "lake": "what the lake holds",
 }
@@ -71,6 +72,6 @@ def make_parser() -> argparse.ArgumentParser:
         sub.set_defaults(verb=run)
         return sub
 
-    for module in (study, texts, job):
+    for module in (study, texts, data, job):
         module.add_verbs(verb)
     return parser
