@@ -33,22 +33,53 @@ def accuracy(truth: np.ndarray, probabilities: np.ndarray) -> float:
 
 def f1_by_label(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """F1 of each label, shape (3,); 0 where a label is neither present nor predicted."""
-    table = confusion(truth, probabilities.argmax(axis=1))
-    hits, rows = np.diag(table), table.sum(axis=0) + table.sum(axis=1)
-    return np.where(rows > 0, 2 * hits / np.maximum(rows, 1), 0.0)
+    return np.nan_to_num(count_scores(confusion(truth, probabilities.argmax(axis=1)))["f1"])
 
 
 def macro_f1(truth: np.ndarray, probabilities: np.ndarray) -> float:
     """Unweighted mean of F1 over the labels that are present or predicted."""
-    table = confusion(truth, probabilities.argmax(axis=1))
-    used = (table.sum(axis=0) + table.sum(axis=1)) > 0
-    return float(f1_by_label(truth, probabilities)[used].mean())
+    return float(count_scores(confusion(truth, probabilities.argmax(axis=1)))["macro_f1"])
 
 
 def weighted_f1(truth: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean of F1 over the labels, weighted by how often each is true."""
-    share = np.bincount(truth, minlength=len(LABELS)) / len(truth)
-    return float((share * f1_by_label(truth, probabilities)).sum())
+    return float(count_scores(confusion(truth, probabilities.argmax(axis=1)))["weighted_f1"])
+
+
+def matthews(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    """Matthews' correlation of true and predicted labels, -1 to 1; 0 is what guessing gives, whatever the balance.
+
+    NaN where all rows have one label or all are predicted as one, for then nothing can vary together. Gorodkin 2004,
+    doi:10.1016/j.compbiolchem.2004.09.006.
+    """
+    return float(count_scores(confusion(truth, probabilities.argmax(axis=1)))["mcc"])
+
+
+def count_scores(table: np.ndarray) -> dict[str, np.ndarray]:
+    """All that confusion counts (..., 3, 3) tell, by name: accuracy, macro_f1, weighted_f1 and mcc of shape (...);
+    precision, recall and f1 by label, (..., 3). NaN where nothing is divided: the recall of a label that no row has,
+    the precision of one never predicted, the F1 of one neither present nor predicted.
+    """
+    table = np.asarray(table, dtype=float)
+    hits = np.diagonal(table, axis1=-2, axis2=-1)
+    true, predicted, rows = table.sum(axis=-1), table.sum(axis=-2), table.sum(axis=(-2, -1))
+    f1 = _ratio(2 * hits, true + predicted)
+    used = true + predicted > 0
+    right = hits.sum(axis=-1)
+    spread = np.sqrt((rows**2 - (predicted**2).sum(axis=-1)) * (rows**2 - (true**2).sum(axis=-1)))
+    return {
+        "accuracy": _ratio(right, rows),
+        "macro_f1": _ratio(np.where(used, f1, 0.0).sum(axis=-1), used.sum(axis=-1)),
+        "weighted_f1": _ratio((true * np.nan_to_num(f1)).sum(axis=-1), rows),
+        "mcc": _ratio(right * rows - (true * predicted).sum(axis=-1), spread),
+        "precision": _ratio(hits, predicted),
+        "recall": _ratio(hits, true),
+        "f1": f1,
+    }
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=np.asarray(below) > 0)
 
 
 def log_loss(truth: np.ndarray, probabilities: np.ndarray) -> float:
@@ -58,6 +89,14 @@ def log_loss(truth: np.ndarray, probabilities: np.ndarray) -> float:
     """
     chosen = probabilities[np.arange(len(truth)), truth]
     return float(-np.log(np.clip(chosen, 1e-15, 1.0)).mean())
+
+
+def brier_score(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean over the rows of the squared distance from the truth, summed over the labels: 0 to 2 (uniform: 2/3).
+
+    Brier 1950, doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2, as published, over all classes.
+    """
+    return float(((probabilities - np.eye(len(LABELS))[truth]) ** 2).sum(axis=1).mean())
 
 
 def calibration_error(truth: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:

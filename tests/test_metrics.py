@@ -226,6 +226,40 @@ def test_label_numbers_equal_those_of_scikit_learn() -> None:
     assert metrics.log_loss(truth, probabilities) == pytest.approx(sklearn.log_loss(truth, probabilities))
 
 
+def test_matthews_and_brier_equal_those_of_scikit_learn_and_the_arithmetic_by_hand() -> None:
+    # Truth 0, 1, 2, 2 and predicted 0, 1, 1, 2: 3 right of 4. sum(true * predicted) = 1 + 2 + 2 = 5, so
+    # (3 * 4 - 5) / sqrt((16 - 6) * (16 - 6)) = 0.7. Brier of (0.5, 0.3, 0.2) when 0 is true: .25 + .09 + .04 = 0.38.
+    truth, probabilities = np.array([0, 1, 2, 2]), np.eye(3)[[0, 1, 1, 2]]
+    assert metrics.matthews(truth, probabilities) == pytest.approx(0.7)
+    assert metrics.brier_score(truth, probabilities) == pytest.approx(0.5)  # one row of four is wrong by 1 + 1
+    assert metrics.brier_score(np.array([0]), np.array([[0.5, 0.3, 0.2]])) == pytest.approx(0.38)
+    sklearn = pytest.importorskip("sklearn.metrics", reason="needs the extra finsignal[train]")
+    rng = np.random.default_rng(4)
+    truth, probabilities = rng.integers(0, 3, 300), rng.dirichlet([1, 1, 1], 300)
+    predicted = probabilities.argmax(axis=1)
+    assert metrics.matthews(truth, probabilities) == pytest.approx(sklearn.matthews_corrcoef(truth, predicted))
+    expected = sklearn.brier_score_loss(truth, probabilities, labels=[0, 1, 2], scale_by_half=False)
+    assert metrics.brier_score(truth, probabilities) == pytest.approx(expected)
+
+
+def test_what_is_not_measured_is_nan_and_never_zero() -> None:
+    # All rows are negative and one of two is called neutral: nothing is positive, neither in truth nor as predicted.
+    truth, probabilities = np.array([0, 0]), np.eye(3)[[0, 1]]
+    assert math.isnan(metrics.matthews(truth, probabilities))
+    scores = metrics.count_scores(metrics.confusion(truth, probabilities.argmax(axis=1)))
+    np.testing.assert_array_equal(scores["precision"], [1.0, 0.0, NAN])
+    np.testing.assert_array_equal(scores["recall"], [0.5, NAN, NAN])
+    np.testing.assert_array_equal(scores["f1"], [2 / 3, 0.0, NAN])
+
+
+def test_scores_of_many_tables_at_once_are_those_of_each() -> None:
+    tables = np.random.default_rng(5).integers(0, 9, (4, 6, 3, 3))
+    many = metrics.count_scores(tables)
+    for at in np.ndindex(4, 6):
+        for name, values in metrics.count_scores(tables[at]).items():
+            np.testing.assert_array_equal(many[name][at], values)
+
+
 def test_a_label_that_is_absent_does_not_pull_the_mean_down() -> None:
     # Only codes 0 and 2 occur, all right: F1 is 1 for both, and label 1 is neither present nor predicted.
     truth = np.array([0, 2, 0])
