@@ -28,17 +28,25 @@ class Remembering:
     """The model that ships, asked once for each text."""
 
     model: Model = field(default_factory=load_model)
-    memory: dict[str, np.ndarray] = field(default_factory=dict)
+    memory: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return self.model.name
 
-    def predict_proba(self, texts: Iterable[str], *, progress: bool = False) -> np.ndarray:
+    @property
+    def target_aware(self) -> bool:
+        return self.model.target_aware
+
+    def predict_proba(
+        self, texts: Iterable[str], targets: Iterable[str] | None = None, *, progress: bool = False
+    ) -> np.ndarray:
         texts = list(texts)
-        new = [text for text in dict.fromkeys(texts) if text not in self.memory]
-        self.memory.update(zip(new, self.model.predict_proba(new), strict=True))
-        return np.array([self.memory[text] for text in texts]).reshape(len(texts), 3)
+        pairs = list(zip(texts, list(targets) if targets is not None else [""] * len(texts), strict=True))
+        new = [pair for pair in dict.fromkeys(pairs) if pair not in self.memory]
+        found = self.model.predict_proba([text for text, _ in new], [target for _, target in new])
+        self.memory.update(zip(new, found, strict=True))
+        return np.array([self.memory[pair] for pair in pairs]).reshape(len(texts), 3)
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,7 @@ def decide_files(world: World, folder: Path, model: Remembering) -> Decided:
     return decide(
         inputs.news,
         inputs.prices,
-        score_news(inputs.news, model),  # type: ignore[arg-type]
+        score_news(inputs.news, model, names=world.run.names),  # type: ignore[arg-type]
         make_flat_state(world.run.symbols),
         strategy=world.run.load_strategy(),
         parameters=to_parameters(world.run.parameters, known=ALWAYS),

@@ -244,7 +244,7 @@ def walk(run: RunFile, ledger: Ledger, start: str, end: str) -> replay.Replay:
     return run_replay(
         run,
         inputs,
-        score_news(inputs.news, model),
+        score_news(inputs.news, model, names=run.names),
         ledger,
         parameters=read_parameters(run, None),
         model=model.name,

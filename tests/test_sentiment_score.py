@@ -133,9 +133,9 @@ def test_equal_texts_are_run_once_and_any_iterable_will_do(tmp_path: Path, monke
     seen: list[list[str]] = []
     real = type(model).predict_proba
 
-    def spy(self: Any, texts: list[str], *, progress: bool = False) -> np.ndarray:
+    def spy(self: Any, texts: list[str], targets: list[str] | None = None, *, progress: bool = False) -> np.ndarray:
         seen.append(list(texts))
-        return real(self, texts, progress=progress)
+        return real(self, texts, targets, progress=progress)
 
     monkeypatch.setattr(type(model), "predict_proba", spy)
     found = score_texts((text for text in ["up", "down", "up", "up"]), model)
@@ -151,6 +151,40 @@ def make_news(rows: list[tuple[str, str, str, str]]) -> pd.DataFrame:
     never = pd.Series([pd.NaT] * len(rows), dtype=INSTANT)
     frame = frame.assign(published=when, first_seen=never, recorded=never, time=when, source="s", url="", story="")
     return NEWS.to_table(frame.assign(relevance=1.0))
+
+
+def test_a_target_is_the_second_of_a_pair_and_only_a_target_aware_model_reads_it(tmp_path: Path) -> None:
+    aware, plain = load_model(write_folder(tmp_path / "a", target_aware=True)), load_model(write_folder(tmp_path / "p"))
+    texts, targets = ["up", "up", "up"], ["", "down", " flat\n"]
+    found = aware.predict_proba(texts, targets)
+    np.testing.assert_allclose(found, [softmax([0, 0, 4]), softmax([2, 0, 2]), softmax([0, 2, 2])], atol=1e-7)
+    np.testing.assert_array_equal(score_texts(texts, aware, targets=targets).to_numpy(), found)
+    np.testing.assert_array_equal(plain.predict_proba(texts, targets), plain.predict_proba(texts))
+    np.testing.assert_array_equal(score_texts(texts, plain, targets=targets), plain.predict_proba(texts))
+    assert aware.target_aware
+    assert not plain.target_aware
+    with pytest.raises(TableError, match="2 for 3 texts"):
+        aware.predict_proba(texts, ["", ""])
+    with pytest.raises(TableError, match="targets: row 1 is float"):
+        aware.predict_proba(texts, ["", float("nan"), ""])  # type: ignore[list-item]
+
+
+def test_a_symbol_is_asked_about_by_the_name_that_stands_in_the_text(tmp_path: Path) -> None:
+    model = load_model(write_folder(tmp_path / "m", target_aware=True))
+    news = make_news(
+        [("a1", "X", "up down", ""), ("a1", "Y", "up down", ""), ("a2", "X", "up", ""), ("a3", "Z", "up", "")]
+    )
+    names = {"X": ["Downing", "down"], "Y": ["flat", "up"]}
+    found = score_news(news, model, names=names).set_index(["symbol", "article_id"])[list(PROBABILITIES)]
+    for key, logits in {
+        ("X", "a1"): [8 / 3, 0, 4 / 3],  # the words "up down" and the name "down"
+        ("Y", "a1"): [4 / 3, 0, 8 / 3],
+        ("X", "a2"): [0, 0, 4],  # neither "Downing" nor "down" stands in "up": the text as a whole
+        ("Z", "a3"): [0, 0, 4],  # a symbol without names
+    }.items():
+        np.testing.assert_allclose(found.loc[key], softmax(logits), atol=1e-7, err_msg=str(key))
+    whole = score_news(news, model)
+    assert whole.loc[whole["article_id"] == "a1", "p_positive"].nunique() == 1
 
 
 def test_news_of_two_symbols_gives_two_rows_and_each_input_is_run_once(tmp_path: Path) -> None:
@@ -204,7 +238,7 @@ def test_the_name_follows_all_that_decides_a_probability(tmp_path: Path) -> None
     assert model.name == f"words@{digest_of(card)[:12]}"
     assert model.trained_until == pd.Timestamp("2023-01-01", tz="UTC")
     assert model.base_cutoff == pd.Timestamp("2021-09-01", tz="UTC")
-    for change in ({"temperature": 1.5}, {"max_tokens": 5}, {"labels": list(reversed(LABELS))}):
+    for change in ({"temperature": 1.5}, {"max_tokens": 5}, {"labels": list(reversed(LABELS))}, {"target_aware": True}):
         assert digest_of(card | change) != digest_of(card)
     assert digest_of(card | {"made": "some other day"}) == digest_of(card)
 

@@ -109,7 +109,7 @@ def run_pass(
             notes = ["Simulated data: news and prices are made up."] if run.simulated else []
             notes += check_seen(run, model)
             facts = read_facts(run, lake, bars, position, recorded_by=known_by)
-            sentiment, scored = score_known(lake, facts.news, model, now=now, progress=progress)
+            sentiment, scored = score_known(lake, facts.news, model, now=now, names=run.names, progress=progress)
             strategy, parameters = run.load_strategy(), read_parameters(run, parameters_of(run))
             decided = decide_run(run, facts, sentiment, before, strategy=strategy, parameters=parameters, since=opens)
             texts = texts_at_end(run, facts, sentiment)

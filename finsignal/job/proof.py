@@ -58,7 +58,7 @@ def prove(run: RunFile, load: Callable[[], Model], *, now: pd.Timestamp, progres
             bars = make_job_bars(run, recorded, state)
             position = int(bars["open_time"].searchsorted(opens))
             facts = read_facts(run, lake, bars, position, recorded_by=recorded)
-            scores, _ = score_known(lake, facts.news, model, now=now)
+            scores, _ = score_known(lake, facts.news, model, now=now, names=run.names)
             decided = decide_run(run, facts, scores, state, strategy=strategy, parameters=parameters, since=opens)
             new = decided.signals.assign(weight=decided.weights["weight"])
             again.append(new if "reason" in new.columns else new.assign(reason=""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 _URL = re.compile(r"(?:https?://|www\.)\S*", re.IGNORECASE)
 # Characters without width join words when they go; all other control characters part them. Lone surrogates, which a
@@ -13,6 +14,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _RETWEET = re.compile(r"^\s*rt\b[\s:]*(?=@)", re.IGNORECASE)
 _MENTION = re.compile(r"@\w+")
 _WORD = re.compile(r"[^\W_]+")
+LONGEST_TARGET = 80  # characters of a target that are read: a name, never so long that it would push out the text
 
 
 def clean(text: str) -> str:
@@ -54,3 +56,25 @@ def normalise(text: str) -> str:
     """
     plain = _RETWEET.sub("", clean(unicodedata.normalize("NFKC", text)))
     return " ".join(_WORD.findall(_MENTION.sub(" ", plain).lower()))
+
+
+def to_target(name: str) -> str:
+    """The company as the model reads it beside a text, as the second of a pair: cleaned, 80 characters at most.
+
+    >>> to_target("  Acme  Holdings\\n")
+    'Acme Holdings'
+    """
+    return clean(name)[:LONGEST_TARGET]
+
+
+def to_named(text: str, names: Sequence[str]) -> str:
+    """The first of the names that stands in the text, as whole words and in any case; '' where none does.
+
+    >>> to_named("Acme gains as Tosk stumbles", ["Tosk plc", "Tosk"])
+    'Tosk'
+    """
+    folded = text.casefold()
+    for name in names:
+        if name and re.search(rf"(?<!\w){re.escape(name.casefold())}(?!\w)", folded):
+            return name
+    return ""

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,7 +22,7 @@ import numpy as np
 
 from finsignal.errors import ModelError, TableError, did_you_mean
 from finsignal.sentiment.calibrate import softmax
-from finsignal.sentiment.prompt import clean, to_input
+from finsignal.sentiment.prompt import clean, to_input, to_named, to_target
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,52 +62,76 @@ class Model:
         return _to_instant(self.card["trained_until"])
 
     @property
+    def target_aware(self) -> bool:
+        """Whether it was trained to say what a text means for one company, and so may be asked about one."""
+        return bool(self.card.get("target_aware", False))
+
+    @property
     def base_cutoff(self) -> pd.Timestamp:
         """The end of what its base can know, UTC."""
         return _to_instant(self.card["base"]["known_until"])
 
-    def predict_logits(self, texts: Iterable[str], *, progress: bool = False) -> np.ndarray:
+    def predict_logits(
+        self, texts: Iterable[str], targets: Iterable[str] | None = None, *, progress: bool = False
+    ) -> np.ndarray:
         """The graph's logits before the temperature, float64 (n, 3), in the order of LABELS; each text is cleaned."""
-        return self._run([clean(text) for text in texts], progress=progress)
+        cleaned = [clean(text) for text in texts]
+        return self._run(self._to_pairs(cleaned, targets), progress=progress)
 
-    def _run(self, cleaned: list[str], *, progress: bool) -> np.ndarray:
-        out = np.empty((len(cleaned), len(LABELS)))
+    def _to_pairs(self, cleaned: list[str], targets: Iterable[str] | None) -> list[str | tuple[str, str]]:
+        """What the tokenizer reads: a text, or a text and its target."""
+        if targets is None or not self.target_aware:
+            return list(cleaned)
+        named = [to_target(target) for target in targets]
+        return [(text, target) if target else text for text, target in zip(cleaned, named, strict=True)]
+
+    def _run(self, pairs: list[str | tuple[str, str]], *, progress: bool) -> np.ndarray:
+        out = np.empty((len(pairs), len(LABELS)))
 
         def run(start: int) -> int:
-            rows = self.tokenizer.encode_batch_fast(cleaned[start : start + CHUNK])
+            rows = self.tokenizer.encode_batch_fast(pairs[start : start + CHUNK])
             for row, tokens in enumerate(rows, start):
                 ids = np.array([tokens.ids], dtype=np.int64)
                 out[row] = self.session.run(None, {"input_ids": ids})[0][0, self.order]
             return len(rows)
 
-        with _bar(len(cleaned), progress) as bar:
-            if len(cleaned) <= CHUNK:  # starting threads would cost a single text half as much again
+        with _bar(len(pairs), progress) as bar:
+            if len(pairs) <= CHUNK:  # starting threads would cost a single text half as much again
                 bar.update(run(0))
                 return out
             with ThreadPoolExecutor(_cores()) as pool:
-                for done in pool.map(run, range(0, len(cleaned), CHUNK)):
+                for done in pool.map(run, range(0, len(pairs), CHUNK)):
                     bar.update(done)
         return out
 
-    def predict_proba(self, texts: Iterable[str], *, progress: bool = False) -> np.ndarray:
+    def predict_proba(
+        self, texts: Iterable[str], targets: Iterable[str] | None = None, *, progress: bool = False
+    ) -> np.ndarray:
         """Calibrated probabilities, float64 (n, 3), rows sum to 1, columns in the order of LABELS.
 
         Each text is cleaned by prompt.clean and cut at the card's max_tokens. A text with nothing left after cleaning
-        tells nothing: it is neutral with probability 1, without asking the model. progress: a bar on stderr.
+        tells nothing: it is neutral with probability 1, without asking the model. targets: for each text the company
+        that is asked about, "" for the text as a whole; a model that is not `target_aware` reads the text alone.
+        progress: a bar on stderr.
 
-        Raises TableError where an element is not text.
+        Raises TableError where an element is not text, or the targets are not as many as the texts.
         """
         texts = list(texts)
-        for row, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise TableError(
-                    f"texts: row {row} is {type(text).__name__}; expected text. Fill missing text with ''."
-                )
+        targets = [""] * len(texts) if targets is None else list(targets)
+        for name, values in (("texts", texts), ("targets", targets)):
+            for row, text in enumerate(values):
+                if not isinstance(text, str):
+                    raise TableError(
+                        f"{name}: row {row} is {type(text).__name__}; expected text. Fill missing text with ''."
+                    )
+        if len(targets) != len(texts):
+            raise TableError(f"targets: {len(targets)} for {len(texts)} texts; expected one for each, '' for none.")
         cleaned = [clean(text) for text in texts]
         filled = [row for row, text in enumerate(cleaned) if text]
         out = np.tile(NOTHING, (len(texts), 1))
         if filled:
-            out[filled] = softmax(self._run([cleaned[row] for row in filled], progress=progress), self.temperature)
+            pairs = self._to_pairs([cleaned[row] for row in filled], [targets[row] for row in filled])
+            out[filled] = softmax(self._run(pairs, progress=progress), self.temperature)
         return out
 
 
@@ -164,6 +188,8 @@ def digest_of(card: Mapping[str, Any]) -> str:
         "max_tokens": card["max_tokens"],
         "temperature": card["temperature"],
     }
+    if card.get("target_aware", False):
+        settings["target_aware"] = True
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
@@ -270,33 +296,61 @@ def _to_order(names: list[str], label_map: Mapping[str, str] | None, folder: Pat
     return tuple(mapped.index(name) for name in LABELS)
 
 
-def score_texts(texts: Iterable[str], model: Model, progress: bool = False) -> pd.DataFrame:
-    """p_negative, p_neutral and p_positive of each text, float64, in the order given; equal texts are run once."""
+def score_texts(
+    texts: Iterable[str], model: Model, progress: bool = False, *, targets: Iterable[str] | None = None
+) -> pd.DataFrame:
+    """p_negative, p_neutral and p_positive of each text, float64, in the order given; equal texts are run once.
+
+    targets: for each text the company that is asked about, or ""; see `Model.predict_proba`.
+    """
     import pandas as pd
 
     from finsignal.tables import PROBABILITIES
 
-    rows = pd.Series(list(texts), dtype="object")
+    texts = list(texts)
+    asked = list(targets) if targets is not None and model.target_aware else [""] * len(texts)
+    if len(asked) != len(texts):
+        raise TableError(f"targets: {len(asked)} for {len(texts)} texts; expected one for each, '' for none.")
+    rows = pd.Series(list(zip(texts, asked, strict=True)), dtype="object")
     codes, distinct = pd.factorize(rows, use_na_sentinel=False)
-    found = model.predict_proba(list(distinct), progress=progress)
+    found = model.predict_proba(
+        [text for text, _ in distinct], [target for _, target in distinct] if any(asked) else None, progress=progress
+    )
     return pd.DataFrame(found[codes] if len(rows) else np.empty((0, len(LABELS))), columns=list(PROBABILITIES))
 
 
-def score_news(news: pd.DataFrame, model: Model, progress: bool = False) -> pd.DataFrame:
+def to_inputs(news: pd.DataFrame, model: Model, names: Mapping[str, Sequence[str]] | None) -> list[tuple[str, str]]:
+    """For each news row the text that is read and the company that is asked about, either of which may be "".
+
+    The text is prompt.to_input of title and text. The company is the first of the symbol's names that stands in it, and
+    nothing where none does, for a text that does not name a company says nothing about it in particular; nor where the
+    model is not target-aware.
+    """
+    texts = [to_input(title, text) for title, text in zip(news["title"], news["text"], strict=True)]
+    if not names or not model.target_aware:
+        return [(text, "") for text in texts]
+    return [(text, to_named(text, names.get(symbol, ()))) for text, symbol in zip(texts, news["symbol"], strict=True)]
+
+
+def score_news(
+    news: pd.DataFrame, model: Model, progress: bool = False, *, names: Mapping[str, Sequence[str]] | None = None
+) -> pd.DataFrame:
     """The sentiment table of a news table, known when the news was: one row for each news row with something to read.
 
-    What is read is prompt.to_input of title and text, once for each distinct input. A news row where that is empty,
-    such as a post of a bare link, gets no row: it says nothing, and a neutral with probability 1 would outweigh texts
-    that do. Raises TableError where `news` breaks its contract.
+    names: the names of each symbol, as in a run file; a target-aware model is asked what the text means for that
+    company, and without them, or where none of them stands in the text, how the text sounds as a whole. Each distinct
+    input is run once. A news row with nothing to read, such as a post of a bare link, gets no row: it says nothing, and
+    a neutral with probability 1 would outweigh texts that do. Raises TableError where `news` breaks its contract.
     """
     import pandas as pd
 
     from finsignal.tables import NEWS, SENTIMENT
 
     NEWS.check(news)
-    inputs = [to_input(title, text) for title, text in zip(news["title"], news["text"], strict=True)]
-    table = news.loc[[text != "" for text in inputs], ["article_id", "time", "symbol"]].reset_index(drop=True)
-    scores = score_texts([text for text in inputs if text], model, progress=progress)
+    inputs = to_inputs(news, model, names)
+    table = news.loc[[text != "" for text, _ in inputs], ["article_id", "time", "symbol"]].reset_index(drop=True)
+    read = [(text, target) for text, target in inputs if text]
+    scores = score_texts([text for text, _ in read], model, progress=progress, targets=[target for _, target in read])
     table = pd.concat([table, scores], axis=1)
     table["model"] = pd.Series([model.name] * len(table), dtype="str")
     return SENTIMENT.to_table(table)

@@ -87,7 +87,9 @@ def score_by_model(
     model = load_model(folder)
     name = f"model {model.name}"
     if run.lake and os.access(beside(run, run.lake), os.W_OK):
-        table, _ = score_known(open_lake(beside(run, run.lake)), news, model, now=now, progress=progress)
+        table, _ = score_known(
+            open_lake(beside(run, run.lake)), news, model, now=now, names=run.names, progress=progress
+        )
     else:
-        table = score_news(news, model, progress=progress)
+        table = score_news(news, model, progress=progress, names=run.names)
     return {name: table}, {name: model}
