@@ -156,7 +156,7 @@ def test_a_file_of_your_own_reads_alike_in_three_formats(tmp_path: Path, suffix:
 def test_unknown_labels_and_columns_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text("text,label\nup,bullish\n", encoding="utf-8")
-    with pytest.raises(TableError, match=r"\['bullish'\] are unknown.*Pass a label map.*--label-map bearish=negative"):
+    with pytest.raises(TableError, match=r"\['bullish'\] are unknown.*Pass a label map.*--label-map bullish=positive"):
         lab.read_labelled(path)
     with pytest.raises(SourceError, match=r"no column 'txt'\. Did you mean 'text'"):
         lab.read_labelled(path, text_column="txt")

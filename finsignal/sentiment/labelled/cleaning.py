@@ -57,3 +57,14 @@ def split_by_text(labelled: pd.DataFrame, *, share: float, seed: int) -> tuple[p
         chosen.update(draw.permutation(texts)[: round(share * len(texts))].tolist())
     held = normal.isin(chosen).to_numpy()
     return labelled[~held].reset_index(drop=True), labelled[held].reset_index(drop=True)
+
+
+def split_by_time(labelled: pd.DataFrame, *, at: pd.Timestamp) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows known before `at`, and those known at or after it whose text did not stand before; each in their order.
+
+    A text that comes again after `at` is on neither side: it would be a leak on the one and a look ahead on the other.
+    """
+    normal = labelled["text"].map(normalise)
+    before = (labelled["time"] < at).to_numpy()
+    fresh = ~before & ~normal.isin(set(normal[before])).to_numpy()
+    return labelled[before].reset_index(drop=True), labelled[fresh].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Labelled files of your own."""
+"""Labelled files of your own, with columns of any name, in CSV, JSON lines or Parquet."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import pandas as pd
 
 from finsignal.clock import to_instants
 from finsignal.errors import SourceError, TableError, did_you_mean
+from finsignal.sentiment.labelled.label_maps import map_labels
 from finsignal.sentiment.labelled.rows import Counted, to_rows
-from finsignal.tables import LABELLED, LABELS
+from finsignal.tables import LABELLED
+
+UNDATED = pd.Timestamp(0, tz="UTC")  # the time of rows that have none
 
 
 def read_labelled(
@@ -19,48 +22,98 @@ def read_labelled(
     *,
     text_column: str = "text",
     label_column: str = "label",
+    target_column: str | None = None,
+    source_column: str | None = None,
+    time_column: str | None = None,
     label_map: Mapping[str, str] | None = None,
     cutoff: str | pd.Timestamp | None = None,
-    time_column: str | None = None,
     source: str | None = None,
 ) -> Counted:
     """Rows of a CSV, JSON-lines or Parquet file of your own.
 
-    `label_map` turns the file's labels into negative, neutral, positive; without one they must be these already.
-    `time` is the time column (its stamps need a zone), or the end of the day `cutoff` for every row, or, with neither,
-    1970-01-01, which is right for evaluation only: training refuses a set without a cut-off.
+    `label_map` turns the file's labels into negative, neutral, positive; without one they must be these already, in
+    any case. `time` is the time column (its stamps need a zone), or the end of the day `cutoff` for every row, or, with
+    neither, 1970-01-01, which is right for evaluation only: training refuses a set without a cut-off. An empty cell in
+    the target column is the text as a whole. Counts: `read` rows, and `empty` ones without a text, which are left out.
 
-    Raises SourceError where the file cannot be read, TableError at an unknown label, an empty text, or a stamp
-    that is no time or has no zone.
+    Raises SourceError where the file cannot be read or lacks a column, TableError at an unknown label, or a stamp that
+    is no time or has no zone.
     """
     path = Path(path)
-    frame = _read_frame(path)
-    for column in filter(None, (text_column, label_column, time_column)):
+    frame = read_columns(path, text_column, label_column, target_column, source_column, time_column)
+    return to_labelled(
+        frame,
+        path,
+        text_column=text_column,
+        label_column=label_column,
+        target_column=target_column,
+        source_column=source_column,
+        time_column=time_column,
+        label_map=label_map,
+        cutoff=cutoff,
+        source=source,
+    )
+
+
+def read_columns(path: Path, *columns: str | None) -> pd.DataFrame:
+    """The file as it stands, as objects: a CSV's 0 stays '0'; None where a field is empty.
+
+    Raises SourceError for a file that is missing, empty, broken, not UTF-8 or of another format, and where one of
+    `columns` is not in it.
+    """
+    try:
+        frame = _read_frame(path)
+    except FileNotFoundError as err:
+        raise SourceError(f"{path}: could not be read: no such file.") from err
+    except UnicodeDecodeError as err:
+        raise SourceError(
+            f"{path}: could not be read: byte {err.start} is not UTF-8. Save it as UTF-8 (iconv -f latin1 -t utf8)."
+        ) from err
+    except (OSError, ValueError) as err:
+        raise SourceError(f"{path}: could not be read as {path.suffix[1:]} ({err!s:.200}).") from err
+    for column in filter(None, columns):
         if column not in frame.columns:
             raise SourceError(
                 f"{path}: no column {column!r}.{did_you_mean(column, map(str, frame.columns))} "
                 f"Columns are {[str(c) for c in frame.columns]}."
             )
-    empty = int(frame[text_column].isna().sum())
-    frame = frame[frame[text_column].notna()]
-    labels = [str(label) for label in frame[label_column]]
-    known = dict(label_map) if label_map is not None else {name: name for name in LABELS}
-    unknown = sorted(set(labels) - set(known))
-    if unknown:
-        raise TableError(
-            f"{path}: labels {unknown[:5]} are unknown; expected {sorted(known)}. Pass a label map, such as "
-            '{"bearish": "negative"}; on the command line: --label-map bearish=negative.'
-        )
-    texts = [str(text) for text in frame[text_column]]
+    return frame
+
+
+def to_labelled(
+    frame: pd.DataFrame,
+    path: Path,
+    *,
+    text_column: str,
+    label_column: str,
+    target_column: str | None = None,
+    source_column: str | None = None,
+    time_column: str | None = None,
+    label_map: Mapping[str, str] | None = None,
+    cutoff: str | pd.Timestamp | None = None,
+    source: str | None = None,
+) -> Counted:
+    """As `read_labelled`, of a frame that was read from `path` already."""
+    read = len(frame)
+    frame = frame[[bool(text.strip()) for text in _to_texts(frame[text_column])]].reset_index(drop=True)
     table = to_rows(
-        texts,
-        [known[label] for label in labels],
-        cutoff=cutoff if cutoff is not None else pd.Timestamp(0, tz="UTC"),
+        _to_texts(frame[text_column]),
+        map_labels(frame[label_column], label_map, where=str(path)),
+        cutoff=cutoff if cutoff is not None else UNDATED,
         source=source or path.stem,
+        targets=_to_texts(frame[target_column]) if target_column else None,
     )
+    if source_column is not None:
+        table["source"] = pd.Series(_to_texts(frame[source_column]), dtype="str")
     if time_column is not None:
         table["time"] = _to_times(frame[time_column], path)
-    return LABELLED.check(table), {"read": len(frame) + empty, "empty": empty}
+    return LABELLED.check(table), {"read": read, "empty": read - len(frame)}
+
+
+def _to_texts(values: pd.Series) -> list[str]:
+    # Half a character, which JSON can hold, is no text to any other program.
+    texts = ["" if value is None or value != value else str(value) for value in values]
+    return [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
 
 
 def _to_times(stamps: pd.Series, path: Path) -> pd.Series:
@@ -81,16 +134,35 @@ def _to_times(stamps: pd.Series, path: Path) -> pd.Series:
 
 
 def _read_frame(path: Path) -> pd.DataFrame:
-    """The file as it stands, labels as text (a CSV's 0 and 1 stay '0' and '1')."""
-    try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        if path.suffix in (".jsonl", ".ndjson"):
-            return pd.DataFrame([json.loads(line) for line in path.read_text("utf-8").split("\n") if line.strip()])
-        if path.suffix == ".csv":
-            return pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as err:
-        raise SourceError(f"{path}: could not be read as {path.suffix[1:]} ({err}).") from err
+    kind = path.suffix.lower()
+    if kind == ".parquet":
+        return pd.read_parquet(path)
+    if kind in (".jsonl", ".ndjson"):
+        return _read_json_lines(path)
+    if kind == ".csv":
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
+        if not isinstance(frame.index, pd.RangeIndex):  # which is how pandas takes them
+            raise ValueError("rows have more fields than the header; quote the commas in the texts")
+        return frame
     raise SourceError(
         f"{path}: labelled text is read from .csv, .jsonl or .parquet, not {path.suffix or 'no suffix'!r}."
     )
+
+
+def _read_json_lines(path: Path) -> pd.DataFrame:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as err:
+            raise ValueError(f"line {number} is no JSON: {err}") from err
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} is no JSON object")
+        rows.append(row)
+    if not rows:
+        raise ValueError("it is empty")
+    # As objects: pandas would make 1 into 1.0 where another row has none.
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype="object") for name in names})
