@@ -35,10 +35,9 @@ def _read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            found, rows = list(reader.fieldnames or ()), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as err:
         raise SourceError(f"{path}: could not be read as UTF-8 CSV ({err}).") from err
-    found = list(reader.fieldnames or ())
     for column in columns:
         if column not in found:
             raise SourceError(f"{path}: no column {column!r}.{did_you_mean(column, found)} Columns are {found}.")
