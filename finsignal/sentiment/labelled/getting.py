@@ -222,8 +222,7 @@ def _go_on(url: str, part: Path, size: int, *, name: str) -> None:
         if answer.status != 206 or not (answer.headers["Content-Range"] or "").startswith(f"bytes {start}-"):
             start = 0  # the service gives it from the beginning only
         length = answer.headers["Content-Length"] or ""
-        # In chunks, an answer that breaks off raises; with neither, the recorded size is all there is to go by.
-        end = start + int(length) if length.isdigit() else 0 if answer.headers["Transfer-Encoding"] else size
+        end = start + int(length) if length.isdigit() else size
         with part.open("ab" if start else "wb") as out:
             came = start + _copy(answer, out, size + 1 - start, name=name)
     if came < min(end, size):
