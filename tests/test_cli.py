@@ -678,11 +678,11 @@ def test_evaluate_gives_figures_with_intervals(run_cli: Cli, tmp_path: Path) -> 
     columns = ("--text-column", "t", "--label-column", "l")
     code, out, err = run_cli("evaluate", "default", "--data", tmp_path / "l.csv", *columns, *maps, "--json")
     assert (code, err) == (0, "")
-    figures = read_json(out)
+    figures = read_json(out)["models"][0]
     assert (figures["n"], figures["accuracy"]["value"]) == (12, 1.0)
     code, out, _ = run_cli("evaluate", "default", "--data", tmp_path / "l.csv", *columns, *maps)
     assert code == 0
-    assert "accuracy            1.0000   95 % 1.0000 to 1.0000" in out
+    assert "  accuracy                  1.000 [1.000, 1.000]" in out
 
 
 @pytest.mark.slow

@@ -128,10 +128,13 @@ def test_a_label_that_no_row_has_gives_null_with_a_reason_and_no_zero() -> None:
     assert absent["precision"]["value"] is None
     assert absent["f1"]["value"] is None
     assert found["by_label"]["neutral"]["precision"]["value"] == 0.5
-    # 8 of 27 resamples of three rows hold no neutral row: an interval over the others alone would flatter.
+    # One row of one is no certainty: Wilson's interval of 1 of 1 is 0.2065 to 1.
     neutral = found["by_label"]["neutral"]["recall"]
-    assert (neutral["value"], neutral["low"]) == (1.0, None)
-    assert "not defined in" in neutral["reason"]
+    assert (neutral["low"], neutral["high"]) == pytest.approx((0.2065, 1.0), abs=1e-4)
+    # 8 of 27 resamples of three rows hold no neutral row: an interval over the others alone would flatter.
+    assert found["mcc"]["value"] == pytest.approx(0.5)
+    assert found["mcc"]["low"] is None
+    assert "not defined in" in found["mcc"]["reason"]
 
 
 def test_one_label_alone_has_no_matthews_correlation() -> None:

@@ -1,4 +1,4 @@
-"""Verbs about texts and models: score, train, evaluate."""
+"""Verbs about texts and models: score, train."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finsignal.cli import shared
-from finsignal.cli.shared import print_json, printable, to_map
+from finsignal.cli.shared import print_json, printable
 from finsignal.errors import ConfigError, SourceError
 
 SIGNAL_OF = {"negative": "SELL", "neutral": "HOLD", "positive": "BUY"}
@@ -46,18 +46,6 @@ def add_verbs(verb: AddVerb) -> None:
     sub.add_argument("recipe", type=Path, metavar="RECIPE.toml")
     sub.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder its data sets stand in")
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="model folder; a stopped run goes on here")
-
-    sub = verb(
-        "evaluate",
-        evaluate_folder,
-        "measure a model folder on labelled text",
-        "finsignal evaluate default --data labelled.csv --label-map bearish=negative --label-map bullish=positive",
-    )
-    sub.add_argument("model", type=Path, metavar="DIR", help="a model folder; 'default' is the model that ships")
-    sub.add_argument("--data", type=Path, required=True, metavar="FILE", help="CSV, JSONL or Parquet")
-    sub.add_argument("--text-column", default="text", metavar="NAME", help="column of the texts (default text)")
-    sub.add_argument("--label-column", default="label", metavar="NAME", help="column of the labels (default label)")
-    sub.add_argument("--label-map", action="append", default=[], metavar="FROM=TO", help="label in the file=our label")
 
 
 def score_given(options: argparse.Namespace) -> None:
@@ -153,26 +141,3 @@ def train_model(options: argparse.Namespace) -> None:
 
     folder = fine_tune(options.recipe, data=options.data, out=options.out, now=shared.read_clock(), progress=True)
     print_json({"model": str(folder)}) if options.json else print(folder)
-
-
-def evaluate_folder(options: argparse.Namespace) -> None:
-    """Figures of a model on labelled text, each with its bootstrap interval."""
-    from finsignal.sentiment.evaluate import evaluate_model
-    from finsignal.sentiment.labelled import read_labelled
-    from finsignal.sentiment.score import load_model
-
-    labelled, _ = read_labelled(
-        options.data,
-        text_column=options.text_column,
-        label_column=options.label_column,
-        label_map=to_map(options.label_map, "--label-map") or None,
-    )
-    model = load_model(None if str(options.model) == "default" else options.model)
-    figures = evaluate_model(model, labelled, seed=0, progress=True)
-    if options.json:
-        print_json(figures)
-        return
-    print(f"{model.name} on {figures['n']:,} rows of {options.data}")
-    for name, value in figures.items():
-        if isinstance(value, dict) and "value" in value:
-            print(f"  {name:<20}{value['value']:.4f}   95 % {value['low']:.4f} to {value['high']:.4f}")

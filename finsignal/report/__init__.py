@@ -74,6 +74,7 @@ def make_report(
         "drawings": to_json([drawing for drawing in (equity, positions, draw_windows(windows)) if drawing]),
         "plotly": Html(plotly),
         "script": Html(script),
+        "style": Html(_read_part("page.css")),
     }
     # One pass, so that a headline which says "{{script}}" stays what it says.
     return re.sub(r"\{\{(\w+)\}\}", lambda found: escape(parts[found[1]]), _read_part("page.html"))

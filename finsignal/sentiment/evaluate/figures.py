@@ -21,6 +21,7 @@ from finsignal.metrics import (
     to_codes,
     weighted_f1,
 )
+from finsignal.sentiment.evaluate.curves import wilson
 from finsignal.sentiment.prompt import to_input
 from finsignal.tables import LABELLED, LABELS
 
@@ -32,7 +33,6 @@ FIGURES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "calibration_error": calibration_error,
 }
 SCALARS = {**FIGURES, "mcc": matthews, "brier": brier_score}
-BY_LABEL = ("precision", "recall", "f1")
 WHY_NOT = {
     "mcc": "all rows have one label, or all are predicted as one",
     "precision": "never predicted",
@@ -99,8 +99,9 @@ def evaluate_probabilities(
     """n, each of SCALARS with its 95 % interval, precision, recall and F1 by label, label counts, confusion counts.
 
     A figure is {"value", "low", "high"}: low and high are the 2.5 and 97.5 percentiles over `bootstrap` resamples of
-    the rows (0: no interval, both None). One that is not defined is None, and has a "reason". The calibration error of
-    a resample is biased upwards, for noise within a bin adds to it: read its interval as a spread, not as a test.
+    the rows (0: no interval, both None); those of precision and recall, which are shares of rows, are Wilson's. One
+    that is not defined is None, and has a "reason". The calibration error of a resample is biased upwards, for noise
+    within a bin adds to it: read its interval as a spread, not as a test.
     by_label: {label: {"rows", "precision", "recall", "f1"}}. confusion: one list a true label, of counts by predicted
     label, in the order of LABELS.
 
@@ -113,12 +114,15 @@ def evaluate_probabilities(
     out: dict[str, Any] = {"n": len(codes)}
     for name, figure in SCALARS.items():
         out[name] = to_figure(figure(codes, probabilities), samples[name], WHY_NOT.get(name, ""))
-    scores, counts = count_scores(table), table.sum(axis=1).tolist()
+    counts, predicted = table.sum(axis=1).tolist(), probabilities.argmax(axis=1)
     out["by_label"] = {
-        label: {"rows": counts[code]}
-        | {
-            name: to_figure(float(scores[name][code]), samples[name][:, code] if bootstrap else None, WHY_NOT[name])
-            for name in BY_LABEL
+        label: {
+            "rows": counts[code],
+            "precision": to_share(codes[predicted == code] == code, WHY_NOT["precision"]),
+            "recall": to_share(predicted[codes == code] == code, WHY_NOT["recall"]),
+            "f1": to_figure(
+                float(count_scores(table)["f1"][code]), samples["f1"][:, code] if bootstrap else None, WHY_NOT["f1"]
+            ),
         }
         for code, label in enumerate(LABELS)
     }
@@ -141,6 +145,17 @@ def to_figure(value: float, samples: np.ndarray | None, reason: str = "") -> dic
     return out
 
 
+def to_share(hits: np.ndarray, reason: str) -> dict[str, Any]:
+    """The share of rows that hit (n,), with its 95 % interval by Wilson, which has a width even at 0 and at 1.
+
+    None with the reason without rows. Wilson 1927, doi:10.2307/2276774.
+    """
+    if not len(hits):
+        return {"value": None, "low": None, "high": None, "reason": reason}
+    low, high = wilson(int(hits.sum()), len(hits))
+    return {"value": float(hits.mean()), "low": low, "high": high}
+
+
 def draw_weights(rows: int, *, bootstrap: int, seed: int) -> Iterator[np.ndarray]:
     """How often each row stands in each resample, (resamples, rows), in blocks that fit in memory.
 
@@ -158,7 +173,7 @@ def draw_weights(rows: int, *, bootstrap: int, seed: int) -> Iterator[np.ndarray
 def resample_figures(
     probabilities: np.ndarray, codes: np.ndarray, *, bootstrap: int, seed: int
 ) -> dict[str, np.ndarray | Any]:
-    """Each of SCALARS over the resamples, (bootstrap,), and each of BY_LABEL, (bootstrap, 3); None without resamples.
+    """Each of SCALARS over the resamples, (bootstrap,), and the F1 by label, (bootstrap, 3); None without resamples.
 
     All are sums over rows, so that a block of resamples is one product of matrices, but for the calibration error.
     """
@@ -167,7 +182,7 @@ def resample_figures(
     losses = -np.log(np.clip(probabilities[np.arange(rows), codes], 1e-15, 1.0))
     squares = ((probabilities - np.eye(size)[codes]) ** 2).sum(axis=1)
     columns = np.column_stack([cells, losses, squares])
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in (*SCALARS, *BY_LABEL)}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in (*SCALARS, "f1")}
     for weights in draw_weights(rows, bootstrap=bootstrap, seed=seed):
         sums = weights @ columns
         found = count_scores(np.rint(sums[:, : size * size]).reshape(-1, size, size))

@@ -21,6 +21,7 @@ from finsignal.sentiment.prompt import clean, normalise
 from finsignal.tables import LABELLED, LABELS
 
 FORMAT = 1
+REPEATED = 0.01  # share of the rows, above which repeats are worth a word
 FEW = 30  # rows, below which a bootstrap interval is too narrow to be read
 
 
@@ -127,7 +128,7 @@ def _list_notes(labelled: pd.DataFrame, rows: Sequence[dict[str, Any]]) -> list[
             "can be right on all of them."
         )
     repeats = int(filled.duplicated().sum())
-    if repeats:
+    if repeats > REPEATED * size:
         notes.append(f"{_rows(repeats, 'repeat')} another: each repeat counts again, and makes intervals too narrow.")
     empty = int((labelled["text"].map(clean) == "").sum())
     if empty:
