@@ -99,9 +99,9 @@ def llama_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_adapter(
-    folder: Path, base: Path, *, labels: int = 4, tokens: int | None = None, **settings: Any
+    folder: Path, base: Path, *, labels: int = 4, tokens: int | None = None, method: str = "Lora", **settings: Any
 ) -> np.ndarray:
-    """A random LoRA of four labels with its head on a base; its logits of TEXTS, one text at a time."""
+    """A random adapter of four labels with its head on a base; its logits of TEXTS, one text at a time."""
     import peft
     import torch
     import transformers
@@ -112,8 +112,12 @@ def write_adapter(
     )
     if tokens:
         model.resize_token_embeddings(tokens, mean_resizing=False)
-    usual = {"r": 4, "task_type": "SEQ_CLS", "target_modules": "all-linear", "init_lora_weights": False}
-    wrapped = peft.get_peft_model(model, peft.LoraConfig(**{**usual, **settings})).eval()
+    usual = {"r": 4, "target_modules": "all-linear"} if method == "Lora" else {}
+    config = getattr(peft, f"{method}Config")(**{"task_type": "SEQ_CLS", **usual, **settings})
+    wrapped = peft.get_peft_model(model, config).eval()
+    for value in wrapped.parameters():
+        if value.requires_grad:  # as after training: most methods begin where they change nothing
+            value.data = torch.randn(value.shape) * 0.3
     wrapped.save_pretrained(folder)
     return run_alone(wrapped, base)
 
@@ -389,6 +393,20 @@ def test_an_adapter_with_an_added_token_brings_its_embeddings(llama_base: Path, 
     np.testing.assert_allclose(found[:, 1], expected[:, 0], atol=1e-5)
 
 
+@pytest.mark.parametrize("method", ["AdaLora", "IA3", "PrefixTuning", "PromptTuning"])
+def test_adapters_of_other_methods_come_back(llama_base: Path, tmp_path: Path, method: str) -> None:
+    settings: dict[str, dict[str, Any]] = {
+        "AdaLora": {"target_modules": ["q_proj"], "total_step": 10},
+        "IA3": {"target_modules": ["q_proj", "down_proj"], "feedforward_modules": ["down_proj"]},
+        "PrefixTuning": {"num_virtual_tokens": 4},
+        "PromptTuning": {"num_virtual_tokens": 4},
+    }
+    expected = softmax(write_adapter(tmp_path / "made", llama_base, method=method, **settings[method]))
+    model = load(tmp_path / "made", label_map=FOUR)
+    np.testing.assert_allclose(model.predict_proba(TEXTS)[:, 1], expected[:, 0], atol=1e-5)
+    assert model.max_tokens == 24 - settings[method].get("num_virtual_tokens", 0)
+
+
 def test_an_adapter_for_another_base_is_refused(llama_base: Path, tmp_path: Path) -> None:
     write_adapter(tmp_path / "lora", llama_base)
     deeper = write_model(tmp_path / "deeper", "Llama", "ForCausalLM", num_hidden_layers=1)
@@ -470,6 +488,8 @@ def test_damaged_weights_are_refused(bert: Path, copied: Callable[..., Path]) ->
         ({"problem_type": "multi_label_classification"}, "not for one label of several"),
         ({"architectures": ["BertModel"]}, "BertModel has no classification head"),
         ({"model_type": None}, "no model type None"),
+        ({"_attn_implementation": "some/kernel"}, "asks for _attn_implementation = some/kernel"),
+        ({"text_config": {"_experts_implementation": "a/b"}}, "asks for _experts_implementation = a/b"),
     ],
 )
 def test_a_config_that_is_no_plain_classifier_is_refused(

@@ -180,9 +180,26 @@ def check_config(name: str, config: Mapping[str, Any], *, head: bool = True) -> 
     kind, built = config.get("model_type"), (config.get("architectures") or [""])[0]
     if kind not in auto.CONFIG_MAPPING:
         raise ModelError(f"{name}: transformers has no model type {kind!r}, and code of the hub is never run.")
+    foreign = _foreign_code(config)
+    if foreign:
+        raise ModelError(
+            f"{name}: its config asks for {foreign}, which would be code of the hub, and that is never run."
+        )
     if config.get("quantization_config"):
         raise ModelError(f"{name}: its weights are quantised. Name the full-precision model that they were made from.")
     if head and built and not built.endswith("ForSequenceClassification"):
         raise ModelError(f"{name}: {built} has no classification head and gives no probabilities. {WHAT_WORKS}")
     if head and config.get("problem_type") in ("regression", "multi_label_classification"):
         raise ModelError(f"{name}: its outputs are made for {config['problem_type']}, not for one label of several.")
+
+
+def _foreign_code(config: Mapping[str, Any]) -> str:
+    """What a config asks transformers to run from the hub: kernels, which trust_remote_code=False does not forbid."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            inner = _foreign_code(value)
+            if inner:
+                return inner
+        elif "implementation" in key and "/" in str(value):
+            return f"{key} = {value}"
+    return ""
