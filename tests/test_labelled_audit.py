@@ -75,7 +75,12 @@ def test_one_set_is_described() -> None:
 
 def test_two_sets_are_compared_by_text_and_their_labels_by_target() -> None:
     train = make_rows(
-        [("Acme up", "", "positive"), ("Acme sues Beta", "Beta", "negative"), ("one two three", "", "neutral")]
+        [
+            ("Acme up", "", "positive"),
+            ("Acme sues Beta", "Beta", "negative"),
+            ("one two three", "", "neutral"),
+            ("🚀", "", "positive"),  # two texts without a word are not one text
+        ]
     )
     test = make_rows(
         [
@@ -84,6 +89,7 @@ def test_two_sets_are_compared_by_text_and_their_labels_by_target() -> None:
             ("Acme sues Beta", "Beta", "negative"),
             ("one two three four", "", "neutral"),  # near at 0.75
             ("nothing alike", "", "neutral"),
+            ("...", "", "neutral"),
         ],
         source="other",
     )

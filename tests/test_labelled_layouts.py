@@ -170,6 +170,7 @@ def test_named_columns_and_readers_go_before_what_the_columns_seem_to_be(tmp_pat
         ("cut.jsonl", b'{"text": "a", "label": "positive"}\n{"text": "b", "la', "line 2 is no JSON"),
         ("list.jsonl", b'["a", "positive"]\n', "line 1 is no JSON object"),
         ("commas.csv", b"text,label\nup, a lot,positive\ndown,negative,\n", "more fields than the header"),
+        ("wide.csv", b"text,label\nup,positive\nup,a,lot,positive\n", "could not be read as csv"),
         ("no.parquet", b"text,label\n", "could not be read as parquet"),
     ],
 )
@@ -200,7 +201,11 @@ def test_half_a_character_in_a_file_does_not_stop_it(tmp_path: Path) -> None:
     assert lab.read_labelled(path)[0]["text"].tolist() == ["up ? now"]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text("text,label\nup,positive\n", encoding="utf-8-sig")
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.csv", "text,label\nup,positive\n"), ("a.jsonl", '{"text": "up", "label": "positive"}\n')],
+)
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8-sig")
     assert lab.read_labelled(path)[0]["text"].tolist() == ["up"]

@@ -134,6 +134,17 @@ def test_what_is_written_reads_back_the_same(tmp_path: Path, cutoff: str | None)
     assert json.loads(lines[0])["time"] == (None if cutoff is None else "2023-07-01T00:00:00+00:00")
 
 
+def test_a_prepared_file_may_hold_dated_and_undated_rows(tmp_path: Path) -> None:
+    rows = make_many()
+    rows.loc[rows.index[::2], "time"] = pd.Timestamp(0, tz="UTC")
+    done = lab.prepare(rows, share=0.2)
+    lab.write_prepared(done, tmp_path / "out", record={})
+    back, _ = lab.read_prepared(tmp_path / "out" / "train.jsonl")
+    pd.testing.assert_frame_equal(back, done.train)
+    later, _ = lab.read_prepared(tmp_path / "out" / "train.jsonl", cutoff="2024-06-30")
+    assert set(later["time"]) == {pd.Timestamp("2024-07-01", tz="UTC")}
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     done = lab.prepare(make_many(), share=0.2)
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")

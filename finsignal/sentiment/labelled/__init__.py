@@ -11,7 +11,13 @@ from finsignal.sentiment.labelled.auditing import audit
 from finsignal.sentiment.labelled.cleaning import clean_labelled, split_by_text, split_by_time, stands_in
 from finsignal.sentiment.labelled.files import read_labelled
 from finsignal.sentiment.labelled.label_maps import guess_label_map, map_labels
-from finsignal.sentiment.labelled.layouts import READERS, read_any_labelled, read_instructions, read_sujet
+from finsignal.sentiment.labelled.layouts import (
+    READERS,
+    read_any_labelled,
+    read_instructions,
+    read_prepared,
+    read_sujet,
+)
 from finsignal.sentiment.labelled.preparing import Prepared, prepare, write_prepared
 from finsignal.sentiment.labelled.published import (
     CUTOFFS,
@@ -41,6 +47,7 @@ __all__ = [
     "read_kaggle",
     "read_labelled",
     "read_phrasebank",
+    "read_prepared",
     "read_sentfin",
     "read_sentfin_targets",
     "read_sujet",

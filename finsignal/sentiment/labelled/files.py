@@ -70,7 +70,8 @@ def read_columns(path: Path, *columns: str | None) -> pd.DataFrame:
             f"{path}: could not be read: byte {err.start} is not UTF-8. Save it as UTF-8 (iconv -f latin1 -t utf8)."
         ) from err
     except (OSError, ValueError) as err:
-        raise SourceError(f"{path}: could not be read as {path.suffix[1:]} ({err!s:.200}).") from err
+        what = " ".join(str(err).split())[:200]
+        raise SourceError(f"{path}: could not be read as {path.suffix[1:]} ({what}).") from err
     for column in filter(None, columns):
         if column not in frame.columns:
             raise SourceError(
@@ -140,7 +141,7 @@ def _read_frame(path: Path) -> pd.DataFrame:
     if kind in (".jsonl", ".ndjson"):
         return _read_json_lines(path)
     if kind == ".csv":
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
         if not isinstance(frame.index, pd.RangeIndex):  # which is how pandas takes them
             raise ValueError("rows have more fields than the header; quote the commas in the texts")
         return frame

@@ -95,6 +95,31 @@ def _without_lead_in(texts: list[str], origins: list[str]) -> list[str]:
     ]
 
 
+def read_prepared(
+    path: Path, *, label_map: Mapping[str, str] | None = None, cutoff: str | pd.Timestamp | None = None
+) -> Counted:
+    """Rows of a file with the columns that `data prepare` writes, each row with its own source, target and time.
+
+    A time of null is the time of rows that have none, 1970-01-01; `cutoff` goes before all times. Counts and errors as
+    of `read_labelled`.
+    """
+    path = Path(path)
+    frame = read_columns(path, *PREPARED_COLUMNS)
+    undated = frame["time"].isna()
+    dated = cutoff is None and not undated.all()
+    return to_labelled(
+        frame.assign(time=frame["time"].astype("object").mask(undated, UNDATED.isoformat())) if dated else frame,
+        path,
+        text_column="text",
+        label_column="label",
+        target_column="target",
+        source_column="source",
+        time_column="time" if dated else None,
+        label_map=label_map,
+        cutoff=cutoff,
+    )
+
+
 READERS: dict[str, Any] = {
     "tfns": published.read_tfns,
     "sentfin": published.read_sentfin,
@@ -105,6 +130,7 @@ READERS: dict[str, Any] = {
     "kaggle": published.read_kaggle,
     "sujet": read_sujet,
     "instructions": read_instructions,
+    "prepared": read_prepared,
     "file": read_labelled,
 }
 
@@ -135,7 +161,7 @@ def read_any_labelled(
         named = text_column or label_column or target_column or time_column
         reader = "file" if named else _recognise(path)
     if reader == "prepared":
-        return _read_prepared(path, label_map=label_map, cutoff=cutoff)
+        return read_prepared(path, label_map=label_map, cutoff=cutoff)
     if reader == "file":
         return read_labelled(
             path,
@@ -161,20 +187,3 @@ def _recognise(path: Path) -> str:
         "kaggle": published.KAGGLE_COLUMNS,
     }
     return next((name for name, needed in layouts.items() if columns >= set(needed)), "file")
-
-
-def _read_prepared(path: Path, *, label_map: Mapping[str, str] | None, cutoff: str | pd.Timestamp | None) -> Counted:
-    frame = read_columns(path, *PREPARED_COLUMNS)
-    undated = frame["time"].isna()
-    dated = cutoff is None and not undated.all()
-    return to_labelled(
-        frame.assign(time=frame["time"].astype("object").mask(undated, UNDATED.isoformat())) if dated else frame,
-        path,
-        text_column="text",
-        label_column="label",
-        target_column="target",
-        source_column="source",
-        time_column="time" if dated else None,
-        label_map=label_map,
-        cutoff=cutoff,
-    )
