@@ -153,7 +153,7 @@ def load(name: str, *, label_map: dict[str, str] | None) -> Classifier:
 
 
 def read_run_folder(folder: Path) -> dict[str, Any]:
-    """Its folder, summary, and the digests of the models that its manifest names.
+    """Its folder, its summary, and name and digest of the model that it was made with.
 
     Raises ManifestError for a folder that no backtest wrote, or whose summary was altered since.
     """
@@ -163,8 +163,10 @@ def read_run_folder(folder: Path) -> dict[str, Any]:
     path = folder / RUN_FOLDER_MARK
     if digest_of_file(path) != manifest["files"].get(RUN_FOLDER_MARK):
         raise ManifestError(f"{path}: was altered or is missing, so its figures prove nothing. Run the backtest again.")
-    digests = {model["name"]: model["digest"] for model in manifest["models"].values()}
-    return {"folder": str(folder), "summary": json.loads(path.read_text(encoding="utf-8")), "digests": digests}
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    # In the run the model stands under whatever it was called there; the manifest says which that is.
+    model = manifest["models"].get((summary.get("model") or {}).get("name")) or {"name": "no model", "digest": None}
+    return {"folder": str(folder), "summary": summary, "model": model["name"], "digest": model["digest"]}
 
 
 def add_trading(evaluation: dict[str, Any], models: list[Classifier], runs: list[dict[str, Any]]) -> None:
@@ -175,12 +177,11 @@ def add_trading(evaluation: dict[str, Any], models: list[Classifier], runs: list
     given = {model.name: getattr(model, "digest", "") for model in models}
     by_name = {row["name"]: row for row in evaluation["models"]}
     for run in runs:
-        summary = run["summary"]
-        name = (summary.get("model") or {}).get("name", "no model").removeprefix("model ")
-        if name not in given or run["digests"].get(name) != given[name]:
+        summary, name = run["summary"], run["model"]
+        if name not in given or run["digest"] != given[name]:
             raise ConfigError(
-                f"{run['folder']}: was made with {name}; the models here are {', '.join(given)}. Evaluate that model, "
-                "or run the backtest with this one."
+                f"{run['folder']}: was made with {name} ({(run['digest'] or 'no digest')[:12]}); the models here are "
+                f"{', '.join(given)}. Evaluate that model, or run the backtest with this one."
             )
         if "trading" in by_name[name]:
             raise ConfigError(f"{run['folder']}: a second run of {name}; expected one for each model.")

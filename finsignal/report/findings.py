@@ -9,6 +9,7 @@ from typing import Any
 WIDTH = 100
 BLOCK = 3  # models beside each other on a line
 LUCK = 0.05
+SMALLEST = 1e-4  # p-value that is written out
 SURE = 0.7  # the confidence from which `score` calls a text's signal actionable
 
 # key, what a reader calls it, whether more is better, what it means
@@ -72,15 +73,16 @@ def list_findings(evaluation: Mapping[str, Any]) -> list[str]:
 
 def _compare(pair: Mapping[str, Any], names: Mapping[str, str]) -> str:
     gain, points = pair["accuracy"], 100 * pair["accuracy"]["value"]
+    p = to_p(pair["p_value"])
+    tested = f"McNemar p {p if p.startswith('<') else '= ' + p}"
     if pair["p_value"] < LUCK and points:
-        word = "more" if points > 0 else "fewer"
         return (
-            f"It has {abs(points):.1f} points {word} than {names[pair['second']]}{_interval(gain, points=True)}, "
-            f"beyond luck (McNemar p = {to_p(pair['p_value'])})."
+            f"It has {abs(points):.1f} points of accuracy {'more' if points > 0 else 'less'} than "
+            f"{names[pair['second']]}{_interval(gain, points=True)}, beyond luck ({tested})."
         )
     return (
-        f"From {names[pair['second']]} it differs by {points:+.1f} points{_interval(gain, points=True)}, which may be "
-        f"luck (McNemar p = {to_p(pair['p_value'])})."
+        f"From {names[pair['second']]} it differs by {points:+.1f} points of accuracy{_interval(gain, points=True)}, "
+        f"which may be luck ({tested})."
     )
 
 
@@ -88,9 +90,9 @@ def to_p(value: float) -> str:
     """A p-value for people.
 
     >>> to_p(0.0312), to_p(1e-9), to_p(1.0)
-    ('0.031', 'below 0.0001', '1')
+    ('0.031', '< 0.0001', '1')
     """
-    return "below 0.0001" if value < 1e-4 else f"{value:.2g}"
+    return f"< {SMALLEST:.4f}" if value < SMALLEST else f"{value:.2g}"
 
 
 def to_terminal(evaluation: Mapping[str, Any]) -> str:

@@ -90,4 +90,5 @@ def wilson(hits: int, rows: int) -> tuple[float | None, float | None]:
     share, spread = hits / rows, Z**2 / rows
     middle = (share + spread / 2) / (1 + spread)
     half = Z / (1 + spread) * np.sqrt(share * (1 - share) / rows + spread / (4 * rows))
-    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
+    # At the ends the sum is 0 or 1 but for the last digit.
+    return (0.0 if not hits else float(middle - half)), (1.0 if hits == rows else float(middle + half))

@@ -96,7 +96,8 @@ def to_labelled(
 ) -> Counted:
     """As `read_labelled`, of a frame that was read from `path` already."""
     read = len(frame)
-    frame = frame[[bool(text.strip()) for text in _to_texts(frame[text_column])]].reset_index(drop=True)
+    # .loc, for without rows an empty list in brackets would choose no column.
+    frame = frame.loc[[bool(text.strip()) for text in _to_texts(frame[text_column])]].reset_index(drop=True)
     table = to_rows(
         _to_texts(frame[text_column]),
         map_labels(frame[label_column], label_map, where=str(path)),
