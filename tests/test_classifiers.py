@@ -214,6 +214,8 @@ def test_targets_change_nothing_and_are_said_not_to(bert: Path) -> None:
     model = load(bert)
     np.testing.assert_array_equal(model.predict_proba(TEXTS), model.predict_proba(TEXTS, ["Acme"] * len(TEXTS)))
     assert model.target_aware is False
+    with pytest.raises(TableError, match="targets: 1 for 6 texts"):
+        model.predict_proba(TEXTS, ["Acme"])
 
 
 def test_what_is_no_text_is_refused(bert: Path) -> None:
@@ -304,9 +306,10 @@ def test_five_labels_become_three_by_adding_their_probabilities(tmp_path: Path) 
         (("bearish", "neutral", "bullish"), {}, r"Pass a label map .*bearish=negative bullish=positive\."),
         (("negative", "neutral", "postive"), {}, "Did you mean 'positive'"),
         (("negative", "positive"), {}, "no output means neutral"),
-        (LABELS, {"3": "negative"}, "no output '3'; outputs are 0=negative, 1=neutral, 2=positive"),
+        (("LABEL_0", "LABEL_1", "LABEL_2"), {"LABEL0": "negative"}, "output 0 is 'label_0'"),
         (LABELS, {"positive": "bullish"}, "output 2 is 'bullish'"),
-        (LABELS, {"positive": "neutral"}, "no output means positive"),
+        (LABELS, {"0": "neutral"}, "output 0 is named 'negative', and the label map makes it neutral"),
+        (("a", "neutral", "positive"), {"a": "neutral"}, "no output means negative"),
     ],
 )
 def test_a_meaning_that_is_not_clear_is_refused(
@@ -314,6 +317,12 @@ def test_a_meaning_that_is_not_clear_is_refused(
 ) -> None:
     with pytest.raises(ModelError, match=message):
         read_meanings("m", outputs, label_map)
+
+
+def test_one_map_serves_a_model_that_needs_it_and_one_that_does_not() -> None:
+    label_map = {"LABEL_0": "neutral", "LABEL_1": "positive", "LABEL_2": "negative"}
+    assert read_meanings("m", ("LABEL_0", "LABEL_1", "LABEL_2"), label_map) == ("neutral", "positive", "negative")
+    assert read_meanings("m", NAMES, label_map) == ("positive", "negative", "neutral")
 
 
 def test_a_config_that_says_two_orders_is_refused_until_a_map_by_number_decides(
@@ -424,7 +433,7 @@ def test_an_adapter_for_another_base_is_refused(llama_base: Path, tmp_path: Path
 def test_a_base_that_moved_is_named_by_hand(llama_base: Path, tmp_path: Path, offline: Path) -> None:
     expected = softmax(write_adapter(tmp_path / "lora", llama_base))
     change_json(tmp_path / "lora" / "adapter_config.json", base_model_name_or_path="/content/drive/llama")
-    with pytest.raises(ModelError, match=r"its base cannot be had; .*'/content/drive/llama'.*as base"):
+    with pytest.raises(ModelError, match=r"its base cannot be had; /content/drive/llama: no such.*as base"):
         load(tmp_path / "lora", label_map=FOUR)
     model = load(tmp_path / "lora", label_map=FOUR, base=str(llama_base))
     np.testing.assert_allclose(model.predict_proba(TEXTS)[:, 1], expected[:, 0], atol=1e-5)
@@ -599,9 +608,15 @@ def test_a_hub_id_is_read_from_the_cache_at_the_revision_that_was_named(bert: Pa
         load("Some/finbert")
 
 
-@pytest.mark.parametrize("name", ["Some/other", "no such/folder/here", "models/mine.bin"])
+@pytest.mark.parametrize("name", ["Some/other", "Some/other@0123abc", "models/mine.bin", "roberta-base"])
 def test_what_is_neither_folder_nor_on_the_hub_is_refused(name: str, offline: Path) -> None:
     with pytest.raises(ModelError, match="neither a folder here, nor could the hub send it"):
+        load(name)
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "../models/mine", "./models", "no such/folder", "a/b/c"])
+def test_what_cannot_be_a_hub_id_is_not_asked_for(name: str) -> None:
+    with pytest.raises(ModelError, match="no such model folder, and no hub id"):
         load(name)
 
 

@@ -65,15 +65,15 @@ class PublishedClassifier:
         }
 
     def predict_proba(
-        self, texts: Iterable[str], targets: Sequence[str] | None = None, *, progress: bool = False
+        self, texts: Iterable[str], targets: Iterable[str] | None = None, *, progress: bool = False
     ) -> np.ndarray:
         """Probabilities, float64 (n, 3), rows sum to 1, columns in the order of LABELS; outputs of one label are added.
 
         As with score.Model, each text is cleaned and cut at max_tokens, and one with nothing left is neutral with
         probability 1. targets are ignored. A text's neighbours move its probabilities by rounding alone, below 1e-5.
 
-        Raises TableError where an element is not text, ModelError where tokenizer and model do not belong together or
-        a logit is not finite.
+        Raises TableError where an element is not text or the targets are not as many, ModelError where tokenizer and
+        model do not belong together or a logit is not finite.
         """
         texts = list(texts)
         for row, text in enumerate(texts):
@@ -81,6 +81,9 @@ class PublishedClassifier:
                 raise TableError(
                     f"texts: row {row} is {type(text).__name__}; expected text. Fill missing text with ''."
                 )
+        asked = len(texts) if targets is None else len(list(targets))
+        if asked != len(texts):
+            raise TableError(f"targets: {asked} for {len(texts)} texts; expected one for each, '' for none.")
         cleaned = [clean(text) for text in texts]
         filled = [row for row, text in enumerate(cleaned) if text]
         out = np.tile(NOTHING, (len(texts), 1))
@@ -128,9 +131,10 @@ def load_classifier(
     """The classifier of that name: "default", a finsignal folder, or a published one by hub id or folder.
 
     A hub id may name a revision: ORG/NAME@REVISION. label_map gives the meaning (negative, neutral, positive) of
-    outputs by published name or by number ("0"); needed where a name is none of the three in any case of letters.
-    Several outputs may mean one label (five labels to three). max_tokens: without it all that the model can read, at
-    most 512. base: a hub id or folder to put an adapter on instead of the one that its config names.
+    outputs by published name or by number ("0"); needed where a name is none of the three in any case of letters, and
+    never against one that is. Several outputs may mean one label (five labels to three). max_tokens: without it all
+    that the model can read, at most 512. base: a hub id or folder to put an adapter on instead of the one that its
+    config names.
 
     Raises ModelError where it is none, ConfigError where max_tokens or base cannot be meant, MissingExtraError without
     the extra train.
@@ -193,7 +197,7 @@ def _load_adapter(
         )
     hub.fetch_weights(name, folder)
     shapes = hub.read_shapes(name, hub.weight_files(name, folder, adapter=True))
-    below = base or str(settings.get("base_model_name_or_path"))
+    below = base or str(settings.get("base_model_name_or_path") or "an unnamed base")
     try:
         base_folder = hub.find_model(below, revision=None if base else settings.get("revision"))
     except ModelError as err:

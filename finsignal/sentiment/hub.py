@@ -21,6 +21,8 @@ VOCABULARIES = (
     *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
 )
 SETTINGS = (CONFIG, ADAPTER_CONFIG, "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json")
+HUB_ID = re.compile(r"(?![.-])[\w.-]+(/(?![.-])[\w.-]+)?(@[\w./-]+)?$")  # the oldest have no ORG: roberta-base
+
 # Suggested in an error, never assumed: a map that nobody confirmed is how labels get turned round.
 USUAL = {"bearish": "negative", "bullish": "positive", "neg": "negative", "neu": "neutral", "pos": "positive"}
 WHAT_WORKS = (
@@ -36,6 +38,8 @@ def find_model(name: str, *, revision: str | None = None) -> Path:
     """
     if Path(name).is_dir():
         return Path(name)
+    if not HUB_ID.match(name):
+        raise ModelError(f"{name}: no such model folder, and no hub id, ORG/NAME or ORG/NAME@REVISION, either.")
     repository, _, named = name.partition("@")
     return _download(repository, named or revision, ["*.json", "*.txt", "*.model"])
 
@@ -134,28 +138,32 @@ def read_meanings(
 ) -> tuple[str, ...]:
     """Which of LABELS each output of model `name` means, in the order of the outputs; label_map as in load_classifier.
 
-    Raises ModelError where an output's meaning is not said, or said in two ways (label2id), where one of LABELS has no
-    output, and where the map names no output.
+    Keys of the map that name no output are passed over, for one map may serve several models. Raises ModelError where
+    an output's meaning is not said, or said in two ways by its name, label2id or the map, and where one of LABELS has
+    no output.
     """
     label_map = {str(key): value for key, value in (label_map or {}).items()}
     found = ", ".join(f"{code}={output}" for code, output in enumerate(outputs))
-    unused = sorted(set(label_map) - set(outputs) - {str(code) for code in range(len(outputs))})
-    if unused:
-        raise ModelError(f"{name}: label map: no output {unused[0]!r}; outputs are {found}.")
     means = []
     for code, output in enumerate(outputs):
-        other = (label2id or {}).get(output, code)
-        if str(other) != str(code) and str(code) not in label_map:
+        own, other = output.strip().lower(), (label2id or {}).get(output, code)
+        doubtful = str(other) != str(code)
+        if doubtful and str(code) not in label_map:
             raise ModelError(
                 f"{name}: its config says that output {code} is {output!r}, and that {output!r} is output {other}. "
                 f"Pass a label map by number, such as {code}=negative, for each output."
             )
-        mean = label_map.get(str(code), label_map.get(output, output.strip().lower()))
+        mean = label_map.get(str(code), label_map.get(output, own))
         if mean not in LABELS:
             usual = " ".join(f"{o}={USUAL.get(o.lower(), '...')}" for o in outputs if o.lower() not in LABELS)
             raise ModelError(
                 f"{name}: output {code} is {mean!r}; expected {', '.join(LABELS)}.{did_you_mean(mean, LABELS)} "
                 f"Outputs are {found}. Pass a label map after the model's own page: {usual or f'{code}=...'}."
+            )
+        if own in LABELS and mean != own and not doubtful:
+            raise ModelError(
+                f"{name}: output {code} is named {output!r}, and the label map makes it {mean}. "
+                "Leave it out of the map; where the name is wrong, put it right in the config of a copy."
             )
         means.append(mean)
     for label in LABELS:
