@@ -315,6 +315,33 @@ def test_targets_reach_a_model_that_knows_them_and_no_other() -> None:
     assert any("2 rows ask about one company of the text; words@0 cannot be told" in n for n in blind["notes"])
 
 
+def test_what_a_target_gains_is_seen_beside_the_same_model_not_told_it() -> None:
+    class Aimed(WordsModel):
+        def predict_proba(
+            self, texts: Sequence[str], targets: Sequence[str] | None = None, *, progress: bool = False
+        ) -> np.ndarray:
+            parts = [text.split("; ") for text in texts]
+            named = [
+                [p for p in part if target in p]
+                for part, target in zip(parts, targets or [""] * len(texts), strict=True)
+            ]
+            return super().predict_proba([part[0] for part in named])
+
+    text = "Acme rises; Bolt falls"
+    rows = make_rows([(text, "positive")], target="Acme")
+    rows = pd.concat([rows, make_rows([(text, "negative")], target="Bolt")], ignore_index=True)
+    rows = pd.concat([rows, make_rows([("Corp rises", "positive")], target="Corp")], ignore_index=True)
+    found = run_evaluation([Aimed(target_aware=True)], rows, untold=True, bootstrap=10, changed_rows=0, seed=1)
+    told, untold = found["models"]
+    assert [told["name"], untold["name"]] == ["words@0", "words@0, not told the target"]
+    assert (told["accuracy"]["value"], untold["accuracy"]["value"]) == (1.0, pytest.approx(2 / 3))
+    slices = {s["name"]: (s["n"], s["accuracy"]["value"]) for s in untold["slices"] if s["by"] == "target"}
+    assert slices == {"labels that differ by target": (2, 0.5), "labels alike for all targets": (1, 1.0)}
+    assert not any("cannot be told" in note or "contradict" in note for note in found["notes"])
+    # A model that knows no targets is the same told or not, and stands there once.
+    assert len(run_evaluation([WordsModel()], rows, untold=True, bootstrap=0, changed_rows=0, seed=1)["models"]) == 1
+
+
 def test_what_cannot_be_evaluated_is_refused_in_one_sentence() -> None:
     rows = make_rows([("it rises", "positive")])
     with pytest.raises(TableError, match=r"l\.csv: no rows"):

@@ -54,6 +54,11 @@ def add_verbs(verb: AddVerb) -> None:
         help="what a published classifier's own labels mean, such as LABEL_0=negative",
     )
     sub.add_argument(
+        "--untold",
+        action="store_true",
+        help="measure each target-aware model a second time, not told the target: what the target gains",
+    )
+    sub.add_argument(
         "--floor", type=Path, metavar="FILE", help="training rows of two floors: TF-IDF and the shares of the labels"
     )
     sub.add_argument(
@@ -100,6 +105,7 @@ def evaluate_models(options: argparse.Namespace) -> None:
         labelled,
         name=options.name or ", ".join(path.stem for path in options.data),
         train=floor,
+        untold=options.untold,
         bootstrap=options.bootstrap,
         changed_rows=options.robustness,
         seed=SEED,

@@ -68,7 +68,7 @@ def make_evaluation_page(evaluation: Mapping[str, Any]) -> str:
         "marks": f" Dots are thresholds of {names[0]}.",
         "reliability": plots.draw_reliability(models, shades),
         "coverage": plots.draw_coverage(models, shades),
-        "thresholds": thresholds_part(models, names),
+        "thresholds": thresholds_part(models, names, shades),
         "confusion": labels_part(models, names),
         **below,
         "method": method_part(evaluation),

@@ -43,8 +43,12 @@ def to_cell(figure: Mapping[str, Any], key: str, *, best: bool = False) -> Html:
     return Html(f"<b{mark}{why}>{escape(to_value(figure, key))}</b>{below}")
 
 
-def thresholds_part(models: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Html:
-    head = ("Confidence of at least", *names)
+def _heads(names: Sequence[str], shades: Sequence[str]) -> list[Html]:
+    return [Html(f"{plots.dot(shade)}{bdi(name)}") for name, shade in zip(names, shades, strict=True)]
+
+
+def thresholds_part(models: Sequence[Mapping[str, Any]], names: Sequence[str], shades: Sequence[str]) -> Html:
+    head = ("Confidence of at least", *_heads(names, shades))
     rows = []
     for at, point in enumerate(models[0]["thresholds"]):
         cells = []
@@ -54,7 +58,7 @@ def thresholds_part(models: Sequence[Mapping[str, Any]], names: Sequence[str]) -
                 cells.append(Html("<span class='soft'>no row kept</span>"))
                 continue
             right, share = (number(kept[key], "percent") for key in ("accuracy", "coverage"))
-            cells.append(Html(f"<b>{right} right</b> <span class='soft'>of the {share} kept</span>"))
+            cells.append(Html(f"<b>{right} right</b><span class='sub'>of the {share} kept</span>"))
         rows.append((f"{100 * point['threshold']:.0f}\xa0%", *cells))
     return Html(
         "<h3>What a confidence threshold buys</h3>" + table(head, rows, style="kept", numbers=range(1, len(head)))
@@ -95,7 +99,7 @@ def slices_part(models: Sequence[Mapping[str, Any]], names: Sequence[str], shade
                 (bdi(part["name"]), name, *(to_value(m["slices"][at][key], key) for key in MORE))
                 for m, name in zip(models, names, strict=True)
             ]
-        head = (CUTS[by], "Rows", *names, f"{low:.0%} to 100%")
+        head = (CUTS[by], "Rows", *_heads(names, shades), f"{low:.0%} to 100%")
         out.append(table(head, rows, style="rows", numbers=range(1, len(head))))
     titles = ("Macro F1", "Log-loss", "Calibration error")
     folded = fold("Other figures of the slices", table(("Slice", "Model", *titles), more, numbers=(2, 3, 4)), False)
@@ -119,7 +123,7 @@ def robustness_part(models: Sequence[Mapping[str, Any]], names: Sequence[str], s
         whole.append((name, number(change["n"], "count"), *flips))
         if change["n"]:
             details.append(_change(change["name"], change["example"], found, names, shades))
-    head = ("", "Rows altered", *names)
+    head = ("", "Rows altered", *_heads(names, shades))
     return Html(
         '<section id="robustness"><h2>Does it say the same of the same text?</h2><p class="sub">The same texts written '
         "otherwise, so that their meaning stays. The share of labels that change should be near zero. Rows that a "
@@ -191,9 +195,7 @@ def method_part(evaluation: Mapping[str, Any]) -> Html:
     rows: list[tuple[Any, Any]] = [
         (
             "Rows",
-            Html(
-                f"{number(data['rows'], 'count')} of {plural(data['texts'], 'text')}, compared without case and marks"
-            ),
+            f"{number(data['rows'], 'count')}, with {number(data['texts'], 'count')} texts that differ",
         ),
         ("Labels", Html(f'<span class="mix wide">{mix}</span>{escape(counts)}')),
         ("Rows with a target", number(data["with_target"], "count")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,13 +31,16 @@ MEASURES = (
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """The names without their digests, where that still tells them apart.
+    """The names without their digests and organisations, where that still tells them apart.
 
-    >>> short_names(["a@12", "b@34"]), short_names(["a@12", "a@34"])
+    >>> short_names(["a@12", "org/b@34"]), short_names(["a@12", "a@34"])
     (['a', 'b'], ['a@12', 'a@34'])
     """
-    short = [name.partition("@")[0] for name in names]
-    return short if len(set(short)) == len(short) else list(names)
+    whole = [re.sub(r"@\w+", "", name) for name in names]
+    for short in ([name.rpartition("/")[2] for name in whole], whole):
+        if len(set(short)) == len(names) and "" not in short:
+            return short
+    return list(names)
 
 
 def list_findings(evaluation: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from finsignal.report.drawings import NET, OTHERS, QUIET
 from finsignal.report.text import Html, escape, is_none, number
 
 COLOURS = (NET, *OTHERS)
-LEFT, RIGHT, TOP, BOTTOM = 60, 22, 12, 44  # pixels around a chart of WIDTH by HEIGHT
+LEFT, RIGHT, TOP, BOTTOM = 60, 22, 24, 44  # pixels around a chart of WIDTH by HEIGHT
 WIDTH, HEIGHT = 520, 360
 AXIS, GRID, SOFT = "#aab2ba", "#edf0f2", "#5d6875"
 FEWEST = 20  # rows, below which a point of the coverage curve is noise

@@ -59,13 +59,18 @@ class Classifier(Protocol):
     ) -> np.ndarray: ...
 
 
+def is_target_aware(model: Classifier) -> bool:
+    """Whether the model may be asked about one company; one that says nothing of it may not."""
+    return bool(getattr(model, "target_aware", False))
+
+
 def predict(model: Classifier, texts: Sequence[str], targets: Sequence[str], *, progress: bool = False) -> np.ndarray:
     """The model's probabilities, float64 (n, 3), of texts cleaned as in training; targets where it knows what they are.
 
     Raises ModelError where they are no probabilities: another shape, not finite, outside 0 to 1, or not summing to 1.
     """
     inputs = [to_input("", text) for text in texts]
-    if getattr(model, "target_aware", False):
+    if is_target_aware(model):
         found = model.predict_proba(inputs, list(targets), progress=progress)
     else:
         found = model.predict_proba(inputs, progress=progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -14,15 +15,34 @@ from finsignal.metrics import to_codes
 from finsignal.sentiment.evaluate.changing import measure_changes
 from finsignal.sentiment.evaluate.comparing import compare_pair
 from finsignal.sentiment.evaluate.curves import coverage_curve, list_thresholds, reliability_curve
-from finsignal.sentiment.evaluate.figures import Classifier, evaluate_probabilities, predict
+from finsignal.sentiment.evaluate.figures import Classifier, evaluate_probabilities, is_target_aware, predict
 from finsignal.sentiment.evaluate.floors import fit_majority, fit_tfidf
 from finsignal.sentiment.evaluate.slicing import measure_slices
 from finsignal.sentiment.prompt import clean, normalise
 from finsignal.tables import LABELLED, LABELS
 
 FORMAT = 1
+UNTOLD = ", not told the target"
 REPEATED = 0.01  # share of the rows, above which repeats are worth a word
 FEW = 30  # rows, below which a bootstrap interval is too narrow to be read
+
+
+@dataclass(frozen=True)
+class Untold:
+    """A model that is not told the target, whatever it knows of targets."""
+
+    model: Classifier
+    target_aware: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.model.name + UNTOLD
+
+    def predict_proba(
+        self, texts: Sequence[str], targets: Sequence[str] | None = None, *, progress: bool = False
+    ) -> np.ndarray:
+        """The model's probabilities of the texts as a whole."""
+        return self.model.predict_proba(texts, progress=progress)
 
 
 def run_evaluation(
@@ -31,6 +51,7 @@ def run_evaluation(
     *,
     name: str = "",
     train: pd.DataFrame | None = None,
+    untold: bool = False,
     bootstrap: int = 1000,
     changed_rows: int = 500,
     seed: int,
@@ -38,7 +59,8 @@ def run_evaluation(
 ) -> dict[str, Any]:
     """What each model makes of the labelled rows, and which of them differ by more than luck; ready for JSON.
 
-    models come first in `models`, in the order given, then the two floors, fitted on `train` where it is given. Each
+    models come first in `models`, in the order given; with `untold` each target-aware one is followed by itself as it
+    reads when it is not told the target; then the two floors, fitted on `train` where it is given. Each
     has the figures of `evaluate_probabilities`, `reliability`, `coverage`, `thresholds`, `slices`, and `robustness`
     over at most `changed_rows` rows drawn at random, the same for all (0: none). pairs: `compare_pair` of the first
     model with every other, then of the others. notes: what a reader must know first. A figure that is not defined is
@@ -50,7 +72,9 @@ def run_evaluation(
     if not len(labelled):
         raise TableError(f"{name or 'labelled'}: no rows to evaluate on.")
     floors = [] if train is None else [fit_tfidf(train), fit_majority(train)]
-    classifiers: list[Classifier] = [*models, *floors]
+    told = [[model, Untold(model)] if untold and is_target_aware(model) else [model] for model in models]
+    given: list[Classifier] = [model for both in told for model in both]
+    classifiers: list[Classifier] = [*given, *floors]
     names = [model.name for model in classifiers]
     if not models:
         raise ConfigError("evaluate: no model was given; expected one or more.")
@@ -66,8 +90,8 @@ def run_evaluation(
     rows = [
         {
             "name": model.name,
-            "kind": "model" if at < len(models) else "floor",
-            "target_aware": bool(getattr(model, "target_aware", False)),
+            "kind": "model" if at < len(given) else "floor",
+            "target_aware": is_target_aware(model),
             **evaluate_probabilities(found[at], codes, **how),
             "reliability": reliability_curve(found[at], codes),
             "coverage": coverage_curve(found[at], codes),
@@ -134,7 +158,11 @@ def _list_notes(labelled: pd.DataFrame, rows: Sequence[dict[str, Any]]) -> list[
     if empty:
         notes.append(f"{_rows(empty, 'hold')} nothing to read once links are gone; the label counts all the same.")
     aimed = (labelled["target"] != "").to_numpy()
-    blind = [row["name"] for row in rows if not row["target_aware"] and row["kind"] == "model"]
+    blind = [
+        row["name"]
+        for row in rows
+        if not row["target_aware"] and row["kind"] == "model" and not row["name"].endswith(UNTOLD)
+    ]
     if aimed.any() and blind:
         notes.append(
             f"{_rows(int(aimed.sum()), 'ask')} about one company of the text; {', '.join(blind)} cannot be told which."

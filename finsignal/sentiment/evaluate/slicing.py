@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from finsignal.sentiment.evaluate.figures import evaluate_probabilities
-from finsignal.sentiment.prompt import clean
+from finsignal.sentiment.evaluate.figures import evaluate_probabilities, to_share
+from finsignal.sentiment.prompt import clean, normalise
 
 SOURCES = 20  # the largest, each alone; the rest together
 SHOWN = ("accuracy", "macro_f1", "log_loss", "calibration_error")
@@ -20,12 +20,15 @@ def measure_slices(
 ) -> list[dict[str, Any]]:
     """Figures of each part of the rows: {"by", "name", "n", and SHOWN with their intervals}.
 
-    by is "source", "length" (quarters by words) or "target"; a cut that leaves one part alone is left out.
+    by is "source", "length" (quarters by words) or "target"; a cut that leaves one part alone is left out. The interval
+    of the accuracy is Wilson's, for a part may be small.
     """
     out = []
     for by, name, chosen in list_slices(labelled):
         found = evaluate_probabilities(probabilities[chosen], codes[chosen], bootstrap=bootstrap, seed=seed)
-        out.append({"by": by, "name": name, "n": found["n"], **{key: found[key] for key in SHOWN}})
+        right = probabilities[chosen].argmax(axis=1) == codes[chosen]
+        shown = {key: found[key] for key in SHOWN} | {"accuracy": to_share(right, "")}
+        out.append({"by": by, "name": name, "n": found["n"], **shown})
     return out
 
 
@@ -51,3 +54,10 @@ def list_slices(labelled: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]
     if aimed.any() and not aimed.all():
         yield "target", "with a target", aimed
         yield "target", "without a target", ~aimed
+    labels = labelled["label"].groupby(labelled["text"].map(normalise)).transform("nunique")
+    parted = aimed & (labels > 1).to_numpy()
+    if parted.any():
+        # Where no model that reads the text alone can be right on every row.
+        yield "target", "labels that differ by target", parted
+        if (aimed & ~parted).any():
+            yield "target", "labels alike for all targets", aimed & ~parted
