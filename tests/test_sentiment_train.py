@@ -13,9 +13,10 @@ import pytest
 from finsignal.errors import ConfigError, ModelError
 from finsignal.sentiment import encoder as enc
 from finsignal.sentiment import train as train_module
+from finsignal.sentiment.lessons import make_batches
 from finsignal.sentiment.recipe import Base, Tuning, read_recipe
 from finsignal.sentiment.score import load_model
-from finsignal.sentiment.train import fine_tune, learning_rate_share, make_batches
+from finsignal.sentiment.train import fine_tune, learning_rate_share
 
 # The training packages deprecate one another's names; what they write is not about this repository.
 pytestmark = [
@@ -299,7 +300,7 @@ def test_the_embedded_base_is_the_one_the_default_recipe_names() -> None:
         ("epochs = 3", "epochs = 0", "epochs is 0"),
         ("epochs = 3", 'epochs = "3"', "epochs is '3'; expected int"),
         ("held_out = 0.2", "held_out = 0.7", "held_out is 0.7"),
-        ('method = "qlora"', 'method = "full"', "method is 'full'"),
+        ('method = "qlora"', 'method = "half"', "method is 'half'"),
         ('reader = "file"', 'reader = "fil"', "reader 'fil'. Did you mean 'file'"),
         ('up = "positive"', 'up = "bullish"', "maps labels to"),
         ("[tuning]", "[tuning", "TOML"),

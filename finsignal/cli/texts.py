@@ -44,7 +44,14 @@ def add_verbs(verb: AddVerb) -> None:
         "finsignal train finsignal/sentiment/recipes/default.toml --data labelled/ --out data/models/mine",
     )
     sub.add_argument("recipe", type=Path, metavar="RECIPE.toml")
-    sub.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder its data sets stand in")
+    sub.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        required=True,
+        metavar="DIR",
+        help="a folder its data sets stand in; may be given more than once, the first that has a file counts",
+    )
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="model folder; a stopped run goes on here")
 
 

@@ -24,6 +24,7 @@ from finsignal.tables import LABELS
 
 WORK = "training a sentiment model"
 PACKAGE = "package:"
+WEIGHTS = "weights.safetensors"  # of a fully tuned model, in its checkpoints
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,14 @@ class Classifier:
     encoder: Any
     head: Any
     head_dropout: float = 0.0
+    half: bool = False  # bfloat16 arithmetic on float32 weights
 
     def logits(self, ids: Any, mask: Any) -> Any:
         """Logits in the order of LABELS, float32 (batch, 3), from token ids and mask, int64 (batch, length)."""
         torch = require("torch", extra="train", work=WORK)
-        hidden = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state  # (batch, length, hidden)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+            hidden = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state  # (batch, length, hidden)
+        hidden = hidden.float()
         weight = mask.unsqueeze(-1).to(hidden.dtype)
         pooled = (hidden * weight).sum(dim=1) / weight.sum(dim=1)
         return self.head(torch.nn.functional.dropout(pooled, self.head_dropout, training=self.head.training))
@@ -147,8 +151,14 @@ def check_unpacked(encoder: Any) -> None:
 
 
 def make_classifier(folder: Path, tuning: Tuning, *, base_name: str) -> Classifier:
-    """A fresh classifier of the seed: LoRA on every linear layer of the base, a random head in full precision."""
+    """A fresh classifier of the seed: LoRA on every linear layer of the base, or, by the method "full", every weight of
+    it to be tuned; a random head in full precision."""
     torch = require("torch", extra="train", work=WORK)
+    if tuning.method == "full":
+        encoder = load_encoder(folder, nf4=False)
+        torch.manual_seed(tuning.seed)
+        head = torch.nn.Linear(encoder.config.hidden_size, len(LABELS))
+        return Classifier(encoder, head, tuning.head_dropout, half=True)
     peft = require("peft", extra="train", work=WORK)
     encoder = load_encoder(folder, nf4=tuning.method == "qlora")
     linear = sum(isinstance(part, torch.nn.Linear) for part in encoder.modules())
@@ -190,6 +200,33 @@ def write_adapter(classifier: Classifier, folder: Path) -> None:
     config.inference_mode = True
     config.save_pretrained(folder)
     config.inference_mode = False
+
+
+def write_weights(classifier: Classifier, folder: Path) -> None:
+    """Writes every weight of a fully tuned classifier, float32, as safetensors."""
+    safetensors = require("safetensors.torch", extra="train", work=WORK)
+    weights = {name: value.detach().contiguous() for name, value in classifier.trainable().items()}
+    safetensors.save_file(weights, folder / WEIGHTS)
+
+
+def load_tuned(folder: Path, checkpoint: Path) -> Classifier:
+    """The finished classifier, float32, dropout off: the base of `folder` with what write_weights or write_adapter
+    left in `checkpoint`."""
+    if not (checkpoint / WEIGHTS).is_file():
+        return merge(folder, checkpoint)
+    torch = require("torch", extra="train", work=WORK)
+    safetensors = require("safetensors.torch", extra="train", work=WORK)
+    weights = safetensors.load_file(checkpoint / WEIGHTS)
+    head = torch.nn.Linear(weights["head.weight"].shape[1], weights["head.weight"].shape[0])
+    classifier = Classifier(load_encoder(folder, nf4=False), head)
+    tuned = classifier.trainable()
+    if tuned.keys() != weights.keys():
+        raise ModelError(f"{checkpoint}: the weights do not fit the base in {folder}.")
+    with torch.no_grad():
+        for name, value in tuned.items():
+            value.copy_(weights[name])
+    classifier.train(False)
+    return classifier
 
 
 def merge(folder: Path, adapter: Path) -> Classifier:

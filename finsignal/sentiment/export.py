@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from finsignal.sentiment import encoder as enc
 from finsignal.sentiment.calibrate import fit_temperature
 from finsignal.sentiment.evaluate import evaluate_model
 from finsignal.sentiment.labelled import stands_in, to_cutoff
-from finsignal.sentiment.prompt import to_input
+from finsignal.sentiment.prompt import to_input, to_pairs
 from finsignal.sentiment.recipe import Recipe, read_data_set
 from finsignal.sentiment.score import CARD, GRAPH, TOKENIZER, load_model
 from finsignal.tables import LABELS
@@ -40,14 +41,14 @@ def write_model_folder(
     adapter: Path,
     held_out: pd.DataFrame,
     train: pd.DataFrame,
-    data: Path,
+    data: Sequence[Path],
     card: dict[str, Any],
     out: Path,
     progress: bool = False,
 ) -> Path:
     """The folder `out`: graph, tokenizer, adapter, card.json and README.md, the card written last.
 
-    adapter: a folder of encoder.write_adapter. card: what training recorded; measured figures are added. The
+    adapter: a checkpoint of training. card: what training recorded; measured figures are added. The
     temperature is fitted on the held-out rows with the logits of the very graph that is written, and the recipe's
     report sets are measured, used for nothing else.
 
@@ -55,11 +56,12 @@ def write_model_folder(
     """
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    for name in ADAPTER:
+    adapted = [name for name in ADAPTER if (adapter / name).is_file()]  # none where every weight was tuned
+    for name in adapted:
         shutil.copyfile(adapter / name, out / name)
     tokenizer = enc.load_tokenizer(base / TOKENIZER, recipe.base.max_tokens)
     tokenizer.save(str(out / TOKENIZER), pretty=False)
-    merged = enc.merge(base, adapter)
+    merged = enc.load_tuned(base, adapter)
     write_graph(merged, out / GRAPH)
 
     card = {
@@ -67,6 +69,7 @@ def write_model_folder(
         "name": recipe.name,
         "labels": list(LABELS),
         "max_tokens": recipe.base.max_tokens,
+        "target_aware": bool((train["target"] != "").any()),
         "temperature": 1.0,
         "trained_until": max(to_cutoff(str(item.cutoff)) for item in recipe.data).isoformat(),
         "base": {
@@ -81,14 +84,14 @@ def write_model_folder(
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "not_good_for": list(recipe.not_good_for),
         "disclaimer": "Research software. Its output is not financial advice.",
-        "files": {name: _digest(out / name) for name in (GRAPH, TOKENIZER, *ADAPTER)},
+        "files": {name: _digest(out / name) for name in (GRAPH, TOKENIZER, *adapted)},
     }
     _write_card(card, out)
     uncalibrated = load_model(out)
-    texts = [to_input("", text) for text in held_out["text"]]
-    logits = uncalibrated.predict_logits(texts, progress=progress)
+    texts, targets = [to_input("", text) for text in held_out["text"]], held_out["target"].tolist()
+    logits = uncalibrated.predict_logits(texts, targets, progress=progress)
     some = slice(None, None, max(1, len(texts) // COMPARED))
-    card["parity"] = compare(merged, tokenizer, texts[some], logits[some])
+    card["parity"] = compare(merged, tokenizer, to_pairs(texts[some], targets[some]), logits[some])
     if card["parity"]["label_agreement"] < AGREEMENT:
         raise ModelError(f"{out}: INT8 and full precision agree on {card['parity']} of held-out texts; not written.")
     card["temperature"] = fit_temperature(logits, to_codes(held_out["label"].to_numpy()))
@@ -163,8 +166,8 @@ def write_graph(classifier: enc.Classifier, path: Path) -> None:
     full.unlink()
 
 
-def compare(classifier: enc.Classifier, tokenizer: Any, texts: list[str], logits: np.ndarray) -> dict[str, Any]:
-    """The full-precision torch classifier against a graph's logits (n, 3) of the same texts.
+def compare(classifier: enc.Classifier, tokenizer: Any, texts: list[Any], logits: np.ndarray) -> dict[str, Any]:
+    """The full-precision torch classifier against a graph's logits (n, 3) of the same texts, or texts with targets.
 
     Gives the number of texts, the largest difference of a probability before the temperature, and the share of equal
     labels.
@@ -173,7 +176,12 @@ def compare(classifier: enc.Classifier, tokenizer: Any, texts: list[str], logits
 
     torch = require("torch", extra="train", work=enc.WORK)
     with torch.no_grad():
-        full = np.concatenate([classifier.logits(*enc.to_batch([tokenizer.encode(t).ids])).numpy() for t in texts])
+        full = np.concatenate(
+            [
+                classifier.logits(*enc.to_batch([tokenizer.encode(*([t] if isinstance(t, str) else t)).ids])).numpy()
+                for t in texts
+            ]
+        )
     return {
         "texts": len(texts),
         "largest_difference": float(np.abs(softmax(full) - softmax(logits)).max()),
@@ -182,7 +190,7 @@ def compare(classifier: enc.Classifier, tokenizer: Any, texts: list[str], logits
 
 
 def _measure(
-    recipe: Recipe, out: Path, held_out: pd.DataFrame, train: pd.DataFrame, data: Path, *, progress: bool
+    recipe: Recipe, out: Path, held_out: pd.DataFrame, train: pd.DataFrame, data: Sequence[Path], *, progress: bool
 ) -> dict[str, Any]:
     model = load_model(out)
     seed = recipe.tuning.seed
@@ -200,7 +208,7 @@ def _measure(
     return found
 
 
-def read_reports(recipe: Recipe, data: Path) -> dict[str, tuple[pd.DataFrame, list[str]]]:
+def read_reports(recipe: Recipe, data: Sequence[Path]) -> dict[str, tuple[pd.DataFrame, list[str]]]:
     """Rows and file digests of the recipe's report sets, by name; sets of one name are measured together."""
     read = [(item.name, *read_data_set(item, data)) for item in recipe.report]
     out = {}

@@ -78,3 +78,13 @@ def to_named(text: str, names: Sequence[str]) -> str:
         if name and re.search(rf"(?<!\w){re.escape(name.casefold())}(?!\w)", folded):
             return name
     return ""
+
+
+def to_pairs(texts: Sequence[str], targets: Sequence[str]) -> list[str | tuple[str, str]]:
+    """What a target-aware model's tokenizer reads for each text: the text, or the text and its target.
+
+    >>> to_pairs(["Acme beats Tosk", "Acme beats Tosk"], ["", "Tosk"])
+    ['Acme beats Tosk', ('Acme beats Tosk', 'Tosk')]
+    """
+    named = [to_target(target) for target in targets]
+    return [(text, target) if target else text for text, target in zip(texts, named, strict=True)]

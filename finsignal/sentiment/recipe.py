@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import hashlib
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import pandas as pd
 from finsignal.errors import ConfigError, did_you_mean
 from finsignal.sentiment import labelled
 from finsignal.tables import LABELS
+
+METHODS = ("qlora", "lora", "full")
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,15 @@ class Base:
 
 @dataclass(frozen=True)
 class Tuning:
-    """How the encoder is tuned. method: qlora (NF4 base, double quantisation) or lora (full-precision base).
+    """How the encoder is tuned. method: qlora (NF4 base, double quantisation), lora (full-precision base), or full
+    (every weight of the base, in bfloat16 arithmetic; there is no adapter then).
 
     warmup: share of all steps with a rising learning rate; it falls linearly to 0 afterwards. clip: largest norm of the
     gradient. held_out: share of the cleaned texts kept from training, on which the epoch is chosen and the temperature
-    fitted.
+    fitted. head_rate: the head's learning rate as a multiple of the others'. layer_decay: the rate of each layer of the
+    encoder as a multiple of that of the layer above it. label_smoothing: share of each label that is spread evenly over
+    all three. average: decay a step of a running average of what is tuned; the average is then the model, and with 0
+    the last step is (Polyak and Juditsky 1992, doi:10.1137/0330046).
     """
 
     epochs: int
@@ -55,14 +62,19 @@ class Tuning:
     weight_decay: float = 0.01
     clip: float = 1.0
     held_out: float = 0.1
+    head_rate: float = 1.0
+    layer_decay: float = 1.0
+    label_smoothing: float = 0.0
+    average: float = 0.0
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """One labelled set. reader: tfns, sentfin, surge, phrasebank, fiqa, or file with columns and a label map.
+    """One labelled set. reader: one of labelled.READERS; `file` has columns and a label map.
 
-    path is relative to the data folder. cutoff: the last day its rows can know; it must be stated for training.
-    about: its full name and makers, for the card.
+    path is relative to a data folder. cutoff: the last day its rows can know; it must be stated for training.
+    about: its full name and makers, for the card. weight: of each of its rows in the loss. rows: at most so many of its
+    rows are learned from, drawn with the seed after cleaning (0: all).
     """
 
     name: str
@@ -72,8 +84,11 @@ class DataSet:
     cutoff: dt.date
     text_column: str = "text"
     label_column: str = "label"
+    target_column: str = ""
     label_map: dict[str, str] = dataclasses.field(default_factory=dict)
     about: str = ""
+    weight: float = 1.0
+    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -155,7 +170,11 @@ def _check_values(recipe: Recipe, path: Path) -> None:
         "head_dropout": 0 <= tuning.head_dropout < 1,
         "held_out": 0 < tuning.held_out < 0.5,
         "clip": tuning.clip > 0,
-        "method": tuning.method in ("qlora", "lora"),
+        "method": tuning.method in METHODS,
+        "head_rate": tuning.head_rate > 0,
+        "layer_decay": 0 < tuning.layer_decay <= 1,
+        "label_smoothing": 0 <= tuning.label_smoothing < 1,
+        "average": 0 <= tuning.average < 1,
     }
     for key, holds in rules.items():
         if not holds:
@@ -168,27 +187,46 @@ def _check_values(recipe: Recipe, path: Path) -> None:
                 f"{path}: {item.name} has reader {item.reader!r}.{did_you_mean(item.reader, labelled.READERS)} "
                 f"Readers are {sorted(labelled.READERS)}."
             )
+        if item.weight <= 0 or item.rows < 0:
+            raise ConfigError(
+                f"{path}: {item.name} has weight {item.weight} and rows {item.rows}; expected above 0, and 0 or more."
+            )
         if not set(item.label_map.values()) <= set(LABELS):
             raise ConfigError(f"{path}: {item.name} maps labels to {sorted(set(item.label_map.values()))}.")
 
 
-def read_data_set(item: DataSet, data: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The rows of one set as tables.LABELLED, `time` at the stated cut-off, and its record for the card.
+def find_file(item: DataSet, folders: Sequence[Path]) -> Path:
+    """The file of a set in the first of the folders that has it. Raises ConfigError where none has."""
+    for folder in folders:
+        if (Path(folder) / item.path).is_file():
+            return Path(folder) / item.path
+    raise ConfigError(
+        f"{item.name}: no file {item.path} in {', '.join(map(str, folders))}. Name the folder that it stands in with "
+        "--data, which may be given more than once."
+    )
 
-    The record: name, path, SHA-256 and licence of the file, cut-off, counts of the reader.
+
+def read_data_set(item: DataSet, folders: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The rows of one set as tables.LABELLED, `source` its name, `time` at the stated cut-off, and its record.
+
+    The record, for the card: name, path, SHA-256 and licence of the file, cut-off, counts of the reader. Raises
+    ConfigError where none of the folders holds the file.
     """
-    path = Path(data) / item.path
+    path = find_file(item, folders)
     if item.reader == "file":
         rows, counts = labelled.read_labelled(
             path,
             text_column=item.text_column,
             label_column=item.label_column,
+            target_column=item.target_column or None,
             label_map=item.label_map or None,
-            source=item.name,
         )
     else:
         rows, counts = labelled.READERS[item.reader](path)
-    rows = rows.assign(time=pd.Series([labelled.to_cutoff(str(item.cutoff))] * len(rows), dtype=rows["time"].dtype))
+    rows = rows.assign(
+        time=pd.Series([labelled.to_cutoff(str(item.cutoff))] * len(rows), dtype=rows["time"].dtype),
+        source=pd.Series([item.name] * len(rows), dtype="str"),
+    )
     record = {
         "name": item.name,
         "about": item.about,

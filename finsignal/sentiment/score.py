@@ -22,7 +22,7 @@ import numpy as np
 
 from finsignal.errors import ModelError, TableError, did_you_mean
 from finsignal.sentiment.calibrate import softmax
-from finsignal.sentiment.prompt import clean, to_input, to_named, to_target
+from finsignal.sentiment.prompt import clean, to_input, to_named, to_pairs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +33,7 @@ LABELS = ("negative", "neutral", "positive")
 DEFAULT = Path(__file__).parent / "default"
 GRAPH, TOKENIZER, CARD = "model.onnx", "tokenizer.json", "card.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz")
+PUBLISHED = "A published classifier, by hub id or folder, is for finsignal evaluate alone."
 CHUNK = 16  # texts handed to a thread at once
 
 SLOW_FUSIONS = ["SkipLayerNormFusion", "EmbedLayerNormFusion"]  # slower on CPUs than the operators they replace
@@ -79,11 +80,7 @@ class Model:
         return self._run(self._to_pairs(cleaned, targets), progress=progress)
 
     def _to_pairs(self, cleaned: list[str], targets: Iterable[str] | None) -> list[str | tuple[str, str]]:
-        """What the tokenizer reads: a text, or a text and its target."""
-        if targets is None or not self.target_aware:
-            return list(cleaned)
-        named = [to_target(target) for target in targets]
-        return [(text, target) if target else text for text, target in zip(cleaned, named, strict=True)]
+        return list(cleaned) if targets is None or not self.target_aware else to_pairs(cleaned, list(targets))
 
     def _run(self, pairs: list[str | tuple[str, str]], *, progress: bool) -> np.ndarray:
         out = np.empty((len(pairs), len(LABELS)))
@@ -196,14 +193,14 @@ def digest_of(card: Mapping[str, Any]) -> str:
 def _read_card(folder: Path) -> dict[str, Any]:
     """The card of a model folder, its values checked. Raises ModelError, naming the key with expected and found."""
     if not folder.is_dir():
-        raise ModelError(f"{folder}: no such model folder.")
+        raise ModelError(f"{folder}: no such model folder. {PUBLISHED}")
     pickles = sorted(path.name for path in folder.rglob("*") if path.suffix.lower() in PICKLES)
     if pickles:
         raise ModelError(f"{folder}: holds {pickles[0]}; pickled weights can run code and are never loaded. Remove it.")
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     except FileNotFoundError as err:
-        raise ModelError(f"{folder}: no {CARD}; it is no model folder, or its training was cut short.") from err
+        raise ModelError(f"{folder}: no {CARD}; it is no model folder, or training was cut short. {PUBLISHED}") from err
     except OSError as err:
         raise ModelError(f"{folder}: {CARD} cannot be read ({err.strerror or err}).") from err
     except ValueError as err:

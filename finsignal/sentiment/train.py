@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +17,22 @@ from finsignal.errors import ConfigError, ModelError, require
 from finsignal.metrics import log_loss, to_codes
 from finsignal.sentiment import encoder as enc
 from finsignal.sentiment.calibrate import softmax
-from finsignal.sentiment.labelled import clean_labelled, split_by_text
-from finsignal.sentiment.prompt import to_input
-from finsignal.sentiment.recipe import Recipe, Tuning, read_data_set, read_recipe
+from finsignal.sentiment.lessons import encode, make_batches, read_parts, to_lessons
+from finsignal.sentiment.recipe import Recipe, Tuning, read_recipe
+
+LAYER = re.compile(r"\.(?:layers?|h)\.(\d+)\.")  # the number of an encoder's layer, in the name of a tensor
+RESUME = "resume.safetensors"
 
 
-def fine_tune(recipe: Path, *, data: Path, out: Path, now: pd.Timestamp, progress: bool = False) -> Path:
+def fine_tune(
+    recipe: Path, *, data: Path | Sequence[Path], out: Path, now: pd.Timestamp, progress: bool = False
+) -> Path:
     """The finished model folder `out`: graph, tokenizer, adapter and card, ready for score.load_model.
 
-    data: the folder that the recipe's paths are relative to. now: the date that the card states. progress: bars on
-    stderr. Everything is cleaned together and split by normalised text; the epoch with the least log-loss on the held-
-    out part is exported (merged into the full-precision base, INT8), and the temperature fitted there on the exported
-    graph.
+    data: the folder that the recipe's paths are relative to, or several; the first that has a file counts. now: the
+    date that the card states. progress: bars on stderr. Everything is cleaned together and split by normalised text;
+    the epoch with the least log-loss on the held-out part is exported (merged into the full-precision base, INT8), and
+    the temperature fitted there on the exported graph.
 
     Work in progress lies in `out` + ".partial", one checkpoint an epoch. A run that was killed goes on from the last of
     them when it is started again, to the same model; `out` appears only when it is complete. Same recipe, data and
@@ -38,10 +44,9 @@ def fine_tune(recipe: Path, *, data: Path, out: Path, now: pd.Timestamp, progres
     if out.exists():
         raise ConfigError(f"{out}: exists already. Nothing was trained; choose another folder or remove it.")
     plan = read_recipe(recipe)
+    folders = [data] if isinstance(data, str | os.PathLike) else list(data)
     base = enc.find_base(plan.base)
-    rows, records = read_rows(plan, data)
-    cleaned, counts = clean_labelled(rows)
-    train, held_out = split_by_text(cleaned, share=plan.tuning.held_out, seed=plan.tuning.seed)
+    train, held_out, counts, records = read_parts(plan, folders)
     work = out.with_name(out.name + ".partial")
     _claim(work, plan, records)
 
@@ -60,18 +65,12 @@ def fine_tune(recipe: Path, *, data: Path, out: Path, now: pd.Timestamp, progres
         "chosen_epoch": best + 1,
     }
     finished = write_model_folder(
-        plan, base=base, adapter=work / f"epoch-{best + 1}", held_out=held_out, train=train, data=data, card=card,
+        plan, base=base, adapter=work / f"epoch-{best + 1}", held_out=held_out, train=train, data=folders, card=card,
         out=work / "model", progress=progress,
     )  # fmt: skip
     os.replace(finished, out)
     shutil.rmtree(work)
     return out
-
-
-def read_rows(recipe: Recipe, data: Path) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """All rows of the recipe's training sets in one table, and one record a set for the card."""
-    read = [read_data_set(item, Path(data)) for item in recipe.data]
-    return pd.concat([rows for rows, _ in read], ignore_index=True), [record for _, record in read]
 
 
 def _claim(work: Path, recipe: Recipe, records: list[dict[str, Any]]) -> None:
@@ -103,9 +102,13 @@ def _run_epochs(
     tuning = recipe.tuning
     classifier = enc.make_classifier(base, tuning, base_name=recipe.base.model)
     parameters = classifier.trainable()
-    optimiser = torch.optim.AdamW(parameters.values(), lr=tuning.learning_rate, weight_decay=tuning.weight_decay)
-    ids, codes = _encode(tokenizer, train), to_codes(train["label"].to_numpy())
-    held_ids, held_codes = _encode(tokenizer, held_out), to_codes(held_out["label"].to_numpy())
+    rates = to_rates(list(parameters), tuning)
+    groups = [{"params": [value], "share": rates[name]} for name, value in parameters.items()]
+    optimiser = torch.optim.AdamW(groups, lr=tuning.learning_rate, weight_decay=tuning.weight_decay)
+    average = {name: value.detach().clone() for name, value in parameters.items()} if tuning.average else {}
+    weight = {item.name: item.weight for item in recipe.data}
+    ids, lessons = encode(tokenizer, train), to_lessons(train, weight, smoothing=tuning.label_smoothing)
+    held_ids, held_codes = encode(tokenizer, held_out), to_codes(held_out["label"].to_numpy())
 
     log: list[dict[str, float]] = []
     for epoch in range(1, tuning.epochs + 1):
@@ -113,32 +116,37 @@ def _run_epochs(
         if checkpoint.is_dir():
             log.append(json.loads((checkpoint / "log.json").read_text("utf-8")))
             if not (work / f"epoch-{epoch + 1}").is_dir():
-                _load_checkpoint(checkpoint, parameters, optimiser)
+                _load_checkpoint(checkpoint, parameters, optimiser, average)
             continue
-        loss = _run_epoch(classifier, optimiser, ids, codes, tuning, epoch=epoch, progress=progress)
+        loss = _run_epoch(classifier, optimiser, average, ids, lessons, tuning, epoch=epoch, progress=progress)
+        last = {name: value.detach().clone() for name, value in parameters.items()} if average else {}
+        _put(parameters, average)
         held = log_loss(held_codes, softmax(_predict(classifier, held_ids, tuning.batch_size)))
         log.append({"epoch": epoch, "train_loss": loss, "held_out_log_loss": held})
-        _write_checkpoint(checkpoint, classifier, parameters, optimiser, log[-1])
+        _write_checkpoint(checkpoint, classifier, parameters | last, optimiser, average, log[-1], method=tuning.method)
+        (work / f"epoch-{epoch - 1}" / RESUME).unlink(missing_ok=True)
+        _put(parameters, last)
     return log
 
 
-def _encode(tokenizer: Any, rows: pd.DataFrame) -> list[list[int]]:
-    return [tokenizer.encode(to_input("", text)).ids for text in rows["text"]]
+def _put(parameters: dict[str, Any], values: dict[str, Any]) -> None:
+    torch = require("torch", extra="train", work=enc.WORK)
+    with torch.no_grad():
+        for name, value in values.items():
+            parameters[name].copy_(value)
 
 
-def make_batches(lengths: np.ndarray, *, batch_size: int, seed: int, epoch: int) -> list[list[np.ndarray]]:
-    """Row positions of one epoch: every row once, in random batches, each batch as its shorter and its longer half.
-
-    A batch is run in two parts so that little is padded. Batches of rows of like length would pad even less, but
-    length goes with source and label here, and such batches pull the model to and fro.
-    """
-    order = np.random.default_rng([seed, epoch]).permutation(len(lengths))
-    batches = []
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        rows = rows[np.argsort(lengths[rows], kind="stable")]
-        batches.append([part for part in np.array_split(rows, 2) if len(part)])
-    return batches
+def to_rates(names: Sequence[str], tuning: Tuning) -> dict[str, float]:
+    """The learning rate of each tensor as a multiple: head_rate for the head, and layer_decay for each layer of the
+    encoder below the uppermost; the embeddings count as the layer below the lowest."""
+    layers = {name: int(found[1]) for name in names if (found := LAYER.search(name))}
+    top = max(layers.values(), default=0)
+    return {
+        name: tuning.head_rate
+        if name.startswith("head.")
+        else tuning.layer_decay ** (top - layers[name] if name in layers else top + 1)
+        for name in names
+    }
 
 
 def learning_rate_share(step: int, *, steps: int, warmup: float) -> float:
@@ -150,14 +158,15 @@ def learning_rate_share(step: int, *, steps: int, warmup: float) -> float:
 def _run_epoch(
     classifier: enc.Classifier,
     optimiser: Any,
+    average: dict[str, Any],
     ids: list[list[int]],
-    codes: np.ndarray,
+    lessons: np.ndarray,
     tuning: Tuning,
     *,
     epoch: int,
     progress: bool,
 ) -> float:
-    """The mean training loss of one pass; changes the classifier and the optimiser."""
+    """The mean training loss of one pass; changes the classifier, the optimiser and the average."""
     torch = require("torch", extra="train", work=enc.WORK)
     from tqdm import tqdm
 
@@ -175,12 +184,12 @@ def _run_epoch(
     for number, parts in enumerate(bar):
         share = learning_rate_share((epoch - 1) * len(batches) + number, steps=steps, warmup=tuning.warmup)
         for group in optimiser.param_groups:
-            group["lr"] = tuning.learning_rate * share
+            group["lr"] = tuning.learning_rate * share * group["share"]
         optimiser.zero_grad(set_to_none=True)
         size, value = sum(len(rows) for rows in parts), 0.0
         for rows in parts:
             logits = classifier.logits(*enc.to_batch([ids[row] for row in rows]))
-            loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(codes[rows]), reduction="sum") / size
+            loss = -(torch.from_numpy(lessons[rows]) * torch.log_softmax(logits, dim=1)).sum() / size
             loss.backward()
             value += float(loss.detach())
         trained = classifier.trainable()
@@ -190,6 +199,12 @@ def _run_epoch(
             raise ModelError(f"epoch {epoch}, batch {number}: the loss is {value}; lower the learning rate.")
         torch.nn.utils.clip_grad_norm_(trained.values(), tuning.clip)
         optimiser.step()
+        if average:
+            done = (epoch - 1) * len(batches) + number + 1
+            decay = min(tuning.average, done / (done + 10))  # the first steps hardly count
+            with torch.no_grad():
+                for name, tensor in trained.items():
+                    average[name].lerp_(tensor, 1 - decay)
         total += value * size
         bar.set_postfix(loss=f"{total / (number + 1) / tuning.batch_size:.3f}", refresh=False)
     return total / len(ids)
@@ -209,30 +224,42 @@ def _predict(classifier: enc.Classifier, ids: list[list[int]], batch_size: int) 
 
 
 def _write_checkpoint(
-    folder: Path, classifier: enc.Classifier, parameters: dict[str, Any], optimiser: Any, entry: dict[str, float]
+    folder: Path,
+    classifier: enc.Classifier,
+    values: dict[str, Any],
+    optimiser: Any,
+    average: dict[str, Any],
+    entry: dict[str, float],
+    *,
+    method: str,
 ) -> None:
+    """The classifier as it would be exported, and beside it what a resumed run needs: values of the last step, their
+    optimiser's state, and the average."""
     safetensors = require("safetensors.torch", extra="train", work=enc.WORK)
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    enc.write_adapter(classifier, unfinished)
-    tensors = {f"{name}|value": value.detach().contiguous() for name, value in parameters.items()}
-    for name, value in parameters.items():
+    (enc.write_weights if method == "full" else enc.write_adapter)(classifier, unfinished)
+    tensors = {f"{name}|value": value.detach().contiguous() for name, value in values.items()}
+    tensors |= {f"{name}|average": value for name, value in average.items()}
+    for name, value in classifier.trainable().items():
         tensors |= {f"{name}|{key}": part.detach().contiguous() for key, part in optimiser.state[value].items()}
-    safetensors.save_file(tensors, unfinished / "resume.safetensors")
+    safetensors.save_file(tensors, unfinished / RESUME)
     (unfinished / "log.json").write_text(json.dumps(entry), encoding="utf-8")
     os.replace(unfinished, folder)
 
 
-def _load_checkpoint(folder: Path, parameters: dict[str, Any], optimiser: Any) -> None:
+def _load_checkpoint(folder: Path, parameters: dict[str, Any], optimiser: Any, average: dict[str, Any]) -> None:
     torch = require("torch", extra="train", work=enc.WORK)
     safetensors = require("safetensors.torch", extra="train", work=enc.WORK)
-    tensors = safetensors.load_file(folder / "resume.safetensors")
+    tensors = safetensors.load_file(folder / RESUME)
+    for name in average:
+        average[name] = tensors[f"{name}|average"]
     with torch.no_grad():
         for name, value in parameters.items():
             value.copy_(tensors[f"{name}|value"])
             optimiser.state[value] = {
                 key.rpartition("|")[2]: part
                 for key, part in tensors.items()
-                if key.startswith(f"{name}|") and not key.endswith("|value")
+                if key.startswith(f"{name}|") and not key.endswith(("|value", "|average"))
             }

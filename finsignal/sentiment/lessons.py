@@ -1,0 +1,73 @@
+"""What is learned from: the rows of a recipe, their tokens, their smoothed and weighted labels, and their batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from finsignal.metrics import to_codes
+from finsignal.sentiment.labelled import clean_labelled, split_by_text
+from finsignal.sentiment.prompt import to_input, to_pairs
+from finsignal.sentiment.recipe import Recipe, read_data_set
+from finsignal.tables import LABELS
+
+
+def read_parts(
+    recipe: Recipe, folders: Sequence[Path]
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int], list[dict[str, Any]]]:
+    """The rows learned from, the rows held out, counts of the cleaning, and one record a set for the card.
+
+    All sets are cleaned together, thinned to the `rows` of each, and split by normalised text. Of a set that is thinned
+    the texts with several labels, one for each of their targets, all stay: there are few, and they teach the most.
+    """
+    read = [read_data_set(item, folders) for item in recipe.data]
+    cleaned, counts = clean_labelled(pd.concat([rows for rows, _ in read], ignore_index=True))
+    kept = np.ones(len(cleaned), dtype=bool)
+    draw = np.random.default_rng(recipe.tuning.seed)
+    for item in recipe.data:
+        own = (cleaned["source"] == item.name).to_numpy()
+        if item.rows and own.sum() > item.rows:
+            mixed = cleaned[own].groupby("text")["label"].transform("nunique").to_numpy() > 1
+            plain = draw.permutation(np.flatnonzero(own)[~mixed])
+            kept[plain[max(0, item.rows - int(mixed.sum())) :]] = False
+    if not kept.all():
+        counts = {**counts, "thinned": int((~kept).sum())}
+    rows = cleaned[kept].reset_index(drop=True)
+    train, held_out = split_by_text(rows, share=recipe.tuning.held_out, seed=recipe.tuning.seed)
+    return train, held_out, counts, [record for _, record in read]
+
+
+def encode(tokenizer: Any, rows: pd.DataFrame) -> list[list[int]]:
+    """Token ids of each row: its text as the model reads it, paired with its target where it has one."""
+    pairs = to_pairs([to_input("", text) for text in rows["text"]], rows["target"].tolist())
+    return [tokenizer.encode(*([pair] if isinstance(pair, str) else pair)).ids for pair in pairs]
+
+
+def to_lessons(rows: pd.DataFrame, weight: Mapping[str, float], *, smoothing: float) -> np.ndarray:
+    """What is to be learned of each row, float32 (n, 3): its smoothed label, times the weight of its source.
+
+    The weights are scaled to a mean of 1 over the rows, so that they leave the learning rate alone.
+    """
+    weights = np.array([weight.get(source, 1.0) for source in rows["source"]])
+    labels = np.eye(len(LABELS))[to_codes(rows["label"].to_numpy())]
+    labels = labels * (1 - smoothing) + smoothing / len(LABELS)
+    return (labels * (weights / weights.mean())[:, None]).astype(np.float32)
+
+
+def make_batches(lengths: np.ndarray, *, batch_size: int, seed: int, epoch: int) -> list[list[np.ndarray]]:
+    """Row positions of one epoch: every row once, in random batches, each cut by length into parts of about 16 rows.
+
+    A batch is run in parts, the shorter rows first, so that little is padded. Batches of rows of like length would pad
+    even less, but length goes with source and label here, and such batches pull the model to and fro.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(len(lengths))
+    batches = []
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        batches.append([part for part in np.array_split(rows, max(2, len(rows) // 16)) if len(part)])
+    return batches
