@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import pytest
 from finsignal.errors import ConfigError, ModelError
 from finsignal.sentiment import encoder as enc
 from finsignal.sentiment import train as train_module
-from finsignal.sentiment.lessons import make_batches
-from finsignal.sentiment.recipe import Base, Tuning, read_recipe
+from finsignal.sentiment.lessons import encode, make_batches, read_parts, to_lessons
+from finsignal.sentiment.recipe import Base, Tuning, find_file, read_recipe
 from finsignal.sentiment.score import load_model
-from finsignal.sentiment.train import fine_tune, learning_rate_share
+from finsignal.sentiment.train import fine_tune, learning_rate_share, to_rates
+from finsignal.tables import INSTANT, LABELLED
 
 # The training packages deprecate one another's names; what they write is not about this repository.
 pytestmark = [
@@ -85,7 +87,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder
@@ -103,9 +105,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write_recipe(folder: Path, base: Path, method: str = "qlora") -> Path:
+def write_recipe(folder: Path, base: Path, method: str = "qlora", *, more: str = "") -> Path:
+    """A recipe of the method; `more` are lines more of its [tuning]."""
     path = folder / f"{method}.toml"
-    path.write_text(RECIPE.format(base=base, method=method), encoding="utf-8")
+    text = RECIPE.format(base=base, method=method).replace("seed = 3", f"seed = 3\n{more}")
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -377,9 +381,13 @@ def test_label_order_in_a_trained_card_does_not_move_the_columns(finished: Path,
     np.testing.assert_array_equal(load_model(tmp_path / "m").predict_proba(texts), plain[:, [1, 2, 0]])
 
 
+EVERYTHING = "average = 0.9\nlabel_smoothing = 0.1\nlayer_decay = 0.8\nhead_rate = 2.0"
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize(("method", "more"), [("qlora", ""), ("qlora", EVERYTHING), ("full", EVERYTHING)])
 def test_a_killed_run_goes_on_to_the_same_model(
-    finished: Path, base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, more: str
 ) -> None:
     class KilledError(RuntimeError):
         pass
@@ -393,8 +401,9 @@ def test_a_killed_run_goes_on_to_the_same_model(
             raise KilledError
         return real(*args, epoch=epoch, progress=progress)
 
+    recipe = write_recipe(tmp_path, base, method, more=more)
+    finished = fine_tune(recipe, data=data, out=tmp_path / "whole", now=NOW)
     monkeypatch.setattr(train_module, "_run_epoch", killed_in_the_second)
-    recipe = finished.parent / "qlora.toml"
     with pytest.raises(KilledError):
         fine_tune(recipe, data=data, out=tmp_path / "model", now=NOW)
     assert not (tmp_path / "model").exists()
@@ -402,6 +411,104 @@ def test_a_killed_run_goes_on_to_the_same_model(
     assert ran == [1, 2, 2, 3]
     assert load_model(tmp_path / "model").name == load_model(finished).name
     assert (tmp_path / "model" / "card.json").read_text() == (finished / "card.json").read_text()
+
+
+@pytest.mark.slow
+def test_full_tuning_learns_and_ships_no_adapter(base: Path, data: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, base, "full", more="average = 0.5\nhead_rate = 5.0")
+    recipe.write_text(recipe.read_text().replace("2e-2", "5e-3"))
+    folder = fine_tune(recipe, data=data, out=tmp_path / "model", now=NOW)
+    found = load_model(folder).predict_proba(["Beta falls today 99", "Acme meets today 77", "Acme rises today 55"])
+    assert found.argmax(axis=1).tolist() == [0, 1, 2]
+    assert {path.name for path in folder.iterdir()} == {"model.onnx", "tokenizer.json", "card.json", "README.md"}
+
+
+@pytest.mark.slow
+def test_the_average_and_not_the_last_step_is_the_model(base: Path, data: Path, tmp_path: Path) -> None:
+    found = []
+    for name, more in (("last", ""), ("average", "average = 0.99")):
+        (tmp_path / name).mkdir()
+        recipe = write_recipe(tmp_path / name, base, "lora", more=more)
+        card = load_model(fine_tune(recipe, data=data, out=tmp_path / name / "model", now=NOW)).card
+        found.append([(entry["train_loss"], entry["held_out_log_loss"]) for entry in card["epochs"]])
+    (last_train, last_held), (mean_train, mean_held) = (zip(*log, strict=True) for log in found)
+    assert mean_train == last_train  # the steps are the same
+    assert all(one != other for one, other in zip(mean_held, last_held, strict=True))
+
+
+# --- what is learned from ---------------------------------------------------------------------------------------------
+
+
+def make_rows(rows: list[tuple[str, str, str, str]]) -> pd.DataFrame:
+    """(text, label, source, target)"""
+    frame = pd.DataFrame(rows, columns=["text", "label", "source", "target"])
+    return LABELLED.check(
+        frame.assign(time=NOW)[["text", "label", "time", "source", "target"]].astype({"time": INSTANT})
+    )
+
+
+def test_a_lesson_is_the_smoothed_label_times_the_weight_of_its_source() -> None:
+    rows = make_rows([("a", "positive", "one", ""), ("b", "negative", "two", "")])
+    found = to_lessons(
+        rows, {"one": 1.0, "two": 3.0}, smoothing=0.3
+    )  # weights 1 and 3, scaled to a mean of 1: 1/2, 3/2
+    np.testing.assert_allclose(found, [[0.05, 0.05, 0.4], [1.2, 0.15, 0.15]], atol=1e-6)
+
+
+def test_rates_fall_from_the_head_to_the_embeddings() -> None:
+    tuning = Tuning(epochs=1, learning_rate=1.0, seed=1, layer_decay=0.5, head_rate=5.0)
+    names = [
+        "head.weight",
+        "encoder.encoder.layer.2.output.dense.weight",
+        "encoder.encoder.layer.0.output.dense.weight",
+    ]
+    found = to_rates([*names, "encoder.embeddings.word_embeddings.weight"], tuning)
+    assert list(found.values()) == [5.0, 1.0, 0.25, 0.125]
+
+
+def test_a_text_is_read_with_its_target_as_a_pair(base: Path) -> None:
+    tokenizer = enc.load_tokenizer(base / "tokenizer.json", 16)
+    rows = make_rows([("Acme rises", "positive", "s", ""), ("Acme rises", "negative", "s", "Beta")])
+    assert encode(tokenizer, rows) == [[2, 4, 8, 3], [2, 4, 8, 3, 5, 3]]
+
+
+@pytest.mark.slow
+def test_a_model_trained_with_targets_is_target_aware_and_one_without_is_not(
+    base: Path, data: Path, finished: Path, tmp_path: Path
+) -> None:
+    made = pd.read_csv(data / "made.csv")
+    asked = made.assign(target=["Acme", "Beta"] * 30)
+    asked.to_csv(tmp_path / "made.csv", index=False)
+    recipe = write_recipe(tmp_path, base)
+    recipe.write_text(recipe.read_text().replace('path = "made.csv"', 'path = "made.csv"\ntarget_column = "target"'))
+    model = load_model(fine_tune(recipe, data=[tmp_path, data], out=tmp_path / "model", now=NOW))
+    assert model.target_aware
+    one, other = model.predict_proba(["Acme rises"] * 2, ["Acme", "Beta"])
+    assert (one != other).any()
+    assert not load_model(finished).target_aware
+
+
+def test_a_thinned_set_keeps_the_texts_whose_targets_disagree(tmp_path: Path) -> None:
+    """40 headlines of one company and 2 of two companies that disagree: 4 rows of these stay, and 6 others."""
+    rows = [(f"Company {n} rises", "{'Company': 'positive'}") for n in range(40)]
+    rows += [(f"Acme beats Tosk {n}", "{'Acme': 'positive', 'Tosk': 'negative'}") for n in range(2)]
+    pd.DataFrame(rows, columns=["Title", "Decisions"]).to_csv(tmp_path / "s.csv", index=False)
+    recipe = read_recipe(write_recipe(tmp_path, tmp_path))
+    item = replace(recipe.data[0], name="s", reader="sentfin_targets", path="s.csv", rows=10)
+    train, held_out, counts, _ = read_parts(replace(recipe, data=(item,)), [tmp_path])
+    kept = pd.concat([train, held_out])
+    assert len(kept) == 10
+    assert counts["thinned"] == 34
+    assert kept["text"].str.startswith("Acme").sum() == 4
+
+
+def test_the_first_folder_that_has_the_file_counts_and_none_is_an_error(tmp_path: Path) -> None:
+    item = read_recipe(write_recipe(tmp_path, tmp_path)).data[0]
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "made.csv").write_text("text,label\n")
+    assert find_file(item, [tmp_path / "a", tmp_path / "b"]) == tmp_path / "b" / "made.csv"
+    with pytest.raises(ConfigError, match=r"made: no file made.csv in .*a\. Name the folder"):
+        find_file(item, [tmp_path / "a"])
 
 
 @pytest.mark.slow
