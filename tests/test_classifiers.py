@@ -625,3 +625,9 @@ def test_the_model_that_ships_and_its_folder_are_loaded_as_ever() -> None:
     assert load_classifier(DEFAULT) == load_own()
     with pytest.raises(ConfigError, match="max_tokens and base are for published classifiers"):
         load_classifier("default", max_tokens=5)
+
+
+def test_where_a_folder_of_ours_is_needed_a_published_classifier_is_sent_to_evaluate(bert: Path) -> None:
+    for name in ("ProsusAI/finbert", bert):
+        with pytest.raises(ModelError, match="A published classifier, by hub id or folder, is for finsignal evaluate"):
+            load_own(name)

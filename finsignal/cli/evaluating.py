@@ -150,7 +150,8 @@ def load(name: str, *, label_map: dict[str, str] | None) -> Classifier:
         return load_model(None)
     folder = Path(name)
     published = folder.is_dir() and not (folder / CARD).is_file() and any(folder.glob("*config.json"))
-    hub_id = not folder.exists() and not folder.is_absolute() and name[0] not in ".~" and name.count("/") == 1
+    repository = name.partition("@")[0]  # a hub id may name a revision, ORG/NAME@refs/pr/7
+    hub_id = not folder.exists() and not folder.is_absolute() and name[0] not in ".~" and repository.count("/") == 1
     if published or hub_id:
         from finsignal.sentiment.classifiers import load_classifier
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -303,12 +304,15 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """As encoder.quiet, and without the table of random parameters that transformers logs: it is refused here."""
-    logging = require("transformers.utils.logging", extra="train", work=WORK)
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
+    """As encoder.quiet, and without what is logged of random parameters, refused here, and of 4-bit kernels."""
+    transformers = require("transformers.utils.logging", extra="train", work=WORK)
+    quantiser = logging.getLogger("bitsandbytes")
+    before = transformers.get_verbosity(), quantiser.level
+    transformers.set_verbosity_error()
+    quantiser.setLevel(logging.ERROR)
     try:
         with quiet():
             yield
     finally:
-        logging.set_verbosity(level)
+        transformers.set_verbosity(before[0])
+        quantiser.setLevel(before[1])

@@ -155,10 +155,10 @@ def read_meanings(
             )
         mean = label_map.get(str(code), label_map.get(output, own))
         if mean not in LABELS:
-            usual = " ".join(f"{o}={USUAL.get(o.lower(), '...')}" for o in outputs if o.lower() not in LABELS)
+            usual = " ".join(f"{o}={USUAL.get(o.lower(), '?')}" for o in outputs if o.lower() not in LABELS)
             raise ModelError(
                 f"{name}: output {code} is {mean!r}; expected {', '.join(LABELS)}.{did_you_mean(mean, LABELS)} "
-                f"Outputs are {found}. Pass a label map after the model's own page: {usual or f'{code}=...'}."
+                f"Outputs are {found}. Pass a label map after the model's own page: {usual or f'{code}=?'}."
             )
         if own in LABELS and mean != own and not doubtful:
             raise ModelError(
