@@ -135,6 +135,21 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+def test_a_folder_that_cannot_be_written_to_is_told_before_the_minutes_that_a_model_takes(
+    run_cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finsignal.sentiment import score
+
+    def load(folder: Any = None) -> Any:
+        raise AssertionError("the model was loaded first")
+
+    monkeypatch.setattr(score, "load_model", load)
+    (tmp_path / "letter.txt").write_text("dear")
+    code, _, err = run_cli("evaluate", "default", "--data", write_rows(tmp_path / "rows.csv"), "--out", tmp_path)
+    assert code == 1
+    assert "was not written by this command" in err
+
+
 def test_a_published_classifier_is_loaded_by_its_name_with_its_own_label_map(
     run_cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: Any
 ) -> None:

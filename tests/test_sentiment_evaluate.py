@@ -178,6 +178,13 @@ def test_rows_of_one_confidence_are_one_point_of_each_curve() -> None:
     assert [(p["n"], p["accuracy"]) for p in coverage_curve(probabilities, codes)] == [(50, 0.8)]
 
 
+def test_rows_of_equal_confidence_stand_where_their_middle_does() -> None:
+    # 0.5 once and 0.6 three times, in two bins: the middle of the three is in the upper half.
+    probabilities = np.array([[c, 1 - c - 0.1, 0.1] for c in (0.5, 0.6, 0.6, 0.6)])
+    found = reliability_curve(probabilities, np.array([0, 0, 0, 2]), bins=2)
+    assert [(p["n"], p["accuracy"]) for p in found] == [(1, 1.0), (3, pytest.approx(2 / 3))]
+
+
 @given(st.integers(1, 60), st.integers(0, 10_000), st.integers(1, 3))
 def test_curves_keep_every_row_whatever_the_order(rows: int, seed: int, digits: int) -> None:
     draw = np.random.default_rng(seed)
@@ -249,6 +256,14 @@ def test_slices_are_by_source_length_and_target_and_part_the_rows() -> None:
         ("target", "with a target"): (4, 0.0),
         ("target", "without a target"): (8, 1.0),
     }
+
+
+def test_lengths_are_cut_into_quarters() -> None:
+    rows = make_rows([("word " * (1 + at % 4), "neutral") for at in range(12)])
+    found = measure_slices(np.tile([0.2, 0.6, 0.2], (12, 1)), np.ones(12, dtype=int), rows, bootstrap=0, seed=1)
+    assert [(s["name"], s["n"]) for s in found] == [("1 word", 3), ("2 words", 3), ("3 words", 3), ("4 words", 3)]
+    # Wilson of 3 of 3: a small part is never certain.
+    assert found[0]["accuracy"]["low"] == pytest.approx(0.4385, abs=1e-4)
 
 
 def test_many_sources_are_not_a_slice_each() -> None:

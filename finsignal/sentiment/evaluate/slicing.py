@@ -49,6 +49,7 @@ def list_slices(labelled: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]
         for number in np.unique(part):
             held = words[part == number]
             span = f"{held.min()} to {held.max()} words" if held.min() < held.max() else f"{held.min()} words"
+            span = "1 word" if held.max() == 1 else span
             yield "length", span, part == number
     aimed = (labelled["target"] != "").to_numpy()
     if aimed.any() and not aimed.all():
