@@ -53,7 +53,7 @@ def make_report(data: Path) -> str:
     lines += [f"texts with two labels, one for each of two targets: {(labels > 1).sum()}", ""]
     many, same, kappa = to_agreement(texts, second)
     lines += [
-        f"labelled again, blind, by two other hands: {many} lines; the same label {same:.4f}, Cohen's kappa {kappa:.4f}",
+        f"labelled again, blind, by two other hands: {many} lines; same label {same:.4f}, Cohen's kappa {kappa:.4f}",
         "",
     ]
     own, _ = lab.read_labelled(OWN / "texts.csv", target_column="target", source="own")

@@ -420,7 +420,10 @@ def test_full_tuning_learns_and_ships_no_adapter(base: Path, data: Path, tmp_pat
     folder = fine_tune(recipe, data=data, out=tmp_path / "model", now=NOW)
     found = load_model(folder).predict_proba(["Beta falls today 99", "Acme meets today 77", "Acme rises today 55"])
     assert found.argmax(axis=1).tolist() == [0, 1, 2]
-    assert {path.name for path in folder.iterdir()} == {"model.onnx", "tokenizer.json", "card.json", "README.md"}
+    assert set(load_model(folder).card["files"]) == {"model.onnx", "tokenizer.json", "README.md"}
+    assert not list(folder.glob("adapter*"))
+    (folder / "weights.safetensors").unlink()  # for tuning further; scoring does without
+    np.testing.assert_array_equal(load_model(folder).predict_proba(["Beta falls today 99"]), found[:1])
 
 
 @pytest.mark.slow

@@ -215,18 +215,23 @@ def load_tuned(folder: Path, checkpoint: Path) -> Classifier:
     if not (checkpoint / WEIGHTS).is_file():
         return merge(folder, checkpoint)
     torch = require("torch", extra="train", work=WORK)
+    encoder = load_encoder(folder, nf4=False)
+    classifier = Classifier(encoder, torch.nn.Linear(encoder.config.hidden_size, len(LABELS)))
+    read_weights(classifier, checkpoint)
+    classifier.train(False)
+    return classifier
+
+
+def read_weights(classifier: Classifier, folder: Path) -> None:
+    """Puts what write_weights left in the folder into the classifier. Raises ModelError where it does not fit."""
+    torch = require("torch", extra="train", work=WORK)
     safetensors = require("safetensors.torch", extra="train", work=WORK)
-    weights = safetensors.load_file(checkpoint / WEIGHTS)
-    head = torch.nn.Linear(weights["head.weight"].shape[1], weights["head.weight"].shape[0])
-    classifier = Classifier(load_encoder(folder, nf4=False), head)
-    tuned = classifier.trainable()
-    if tuned.keys() != weights.keys():
-        raise ModelError(f"{checkpoint}: the weights do not fit the base in {folder}.")
+    weights, tuned = safetensors.load_file(folder / WEIGHTS), classifier.trainable()
+    if {name: value.shape for name, value in tuned.items()} != {name: value.shape for name, value in weights.items()}:
+        raise ModelError(f"{folder / WEIGHTS}: the weights do not fit this base.")
     with torch.no_grad():
         for name, value in tuned.items():
             value.copy_(weights[name])
-    classifier.train(False)
-    return classifier
 
 
 def merge(folder: Path, adapter: Path) -> Classifier:

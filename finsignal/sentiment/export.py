@@ -59,6 +59,8 @@ def write_model_folder(
     adapted = [name for name in ADAPTER if (adapter / name).is_file()]  # none where every weight was tuned
     for name in adapted:
         shutil.copyfile(adapter / name, out / name)
+    if (adapter / enc.WEIGHTS).is_file():
+        shutil.copyfile(adapter / enc.WEIGHTS, out / enc.WEIGHTS)  # to tune further; scoring does without, so no digest
     tokenizer = enc.load_tokenizer(base / TOKENIZER, recipe.base.max_tokens)
     tokenizer.save(str(out / TOKENIZER), pretty=False)
     merged = enc.load_tuned(base, adapter)

@@ -6,7 +6,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -98,16 +99,10 @@ def _run_epochs(
     progress: bool,
 ) -> list[dict[str, float]]:
     """One log entry an epoch; each epoch's adapter and optimiser lie in work/epoch-N, which appears when complete."""
-    torch = require("torch", extra="train", work=enc.WORK)
     tuning = recipe.tuning
     classifier = enc.make_classifier(base, tuning, base_name=recipe.base.model)
-    parameters = classifier.trainable()
-    rates = to_rates(list(parameters), tuning)
-    groups = [{"params": [value], "share": rates[name]} for name, value in parameters.items()]
-    optimiser = torch.optim.AdamW(groups, lr=tuning.learning_rate, weight_decay=tuning.weight_decay)
-    average = {name: value.detach().clone() for name, value in parameters.items()} if tuning.average else {}
-    weight = {item.name: item.weight for item in recipe.data}
-    ids, lessons = encode(tokenizer, train), to_lessons(train, weight, smoothing=tuning.label_smoothing)
+    course = _make_course(classifier, tokenizer, train, tuning, {item.name: item.weight for item in recipe.data})
+    parameters, average = course.parameters, course.average
     held_ids, held_codes = encode(tokenizer, held_out), to_codes(held_out["label"].to_numpy())
 
     log: list[dict[str, float]] = []
@@ -116,17 +111,65 @@ def _run_epochs(
         if checkpoint.is_dir():
             log.append(json.loads((checkpoint / "log.json").read_text("utf-8")))
             if not (work / f"epoch-{epoch + 1}").is_dir():
-                _load_checkpoint(checkpoint, parameters, optimiser, average)
+                _load_checkpoint(checkpoint, course)
             continue
-        loss = _run_epoch(classifier, optimiser, average, ids, lessons, tuning, epoch=epoch, progress=progress)
+        loss = _run_epoch(course, epoch=epoch, progress=progress)
         last = {name: value.detach().clone() for name, value in parameters.items()} if average else {}
         _put(parameters, average)
-        held = log_loss(held_codes, softmax(_predict(classifier, held_ids, tuning.batch_size)))
+        held = log_loss(held_codes, softmax(predict_logits(classifier, held_ids)))
         log.append({"epoch": epoch, "train_loss": loss, "held_out_log_loss": held})
-        _write_checkpoint(checkpoint, classifier, parameters | last, optimiser, average, log[-1], method=tuning.method)
+        _write_checkpoint(checkpoint, course, parameters | last, log[-1])
         (work / f"epoch-{epoch - 1}" / RESUME).unlink(missing_ok=True)
         _put(parameters, last)
     return log
+
+
+def tune(
+    classifier: enc.Classifier, tokenizer: Any, rows: pd.DataFrame, tuning: Tuning, *, progress: bool = False
+) -> None:
+    """Tunes the classifier on the rows in all epochs of `tuning`, without checkpoints or a held-out part: for trials.
+
+    It is left as it would be exported, with the averaged weights where `tuning` has an average.
+    """
+    course = _make_course(classifier, tokenizer, rows, tuning, {})
+    for epoch in range(1, tuning.epochs + 1):
+        _run_epoch(course, epoch=epoch, progress=progress)
+    _put(course.parameters, course.average)
+    classifier.train(False)
+
+
+@dataclass(frozen=True)
+class _Course:
+    """All that an epoch changes or reads: what is tuned, by name, its optimiser and running average; the lessons."""
+
+    classifier: enc.Classifier
+    parameters: dict[str, Any]
+    optimiser: Any
+    average: dict[str, Any]
+    ids: list[list[int]]
+    lessons: np.ndarray
+    tuning: Tuning
+
+
+def _make_course(
+    classifier: enc.Classifier, tokenizer: Any, rows: pd.DataFrame, tuning: Tuning, weight: Mapping[str, float]
+) -> _Course:
+    torch = require("torch", extra="train", work=enc.WORK)
+    parameters = classifier.trainable()
+    rates = to_rates(list(parameters), tuning)
+    groups = [
+        {"params": [value], "share": rates[name], "weight_decay": tuning.weight_decay if value.ndim > 1 else 0.0}
+        for name, value in parameters.items()
+    ]
+    return _Course(
+        classifier,
+        parameters,
+        torch.optim.AdamW(groups, lr=tuning.learning_rate, fused=True),
+        {name: value.detach().clone() for name, value in parameters.items()} if tuning.average else {},
+        encode(tokenizer, rows),
+        to_lessons(rows, weight, smoothing=tuning.label_smoothing),
+        tuning,
+    )
 
 
 def _put(parameters: dict[str, Any], values: dict[str, Any]) -> None:
@@ -155,21 +198,12 @@ def learning_rate_share(step: int, *, steps: int, warmup: float) -> float:
     return (step + 1) / rising if step < rising else max(0.0, (steps - step) / max(1, steps - rising))
 
 
-def _run_epoch(
-    classifier: enc.Classifier,
-    optimiser: Any,
-    average: dict[str, Any],
-    ids: list[list[int]],
-    lessons: np.ndarray,
-    tuning: Tuning,
-    *,
-    epoch: int,
-    progress: bool,
-) -> float:
-    """The mean training loss of one pass; changes the classifier, the optimiser and the average."""
+def _run_epoch(course: _Course, *, epoch: int, progress: bool) -> float:
+    """The mean training loss of one pass; changes what is tuned, its optimiser and its average."""
     torch = require("torch", extra="train", work=enc.WORK)
     from tqdm import tqdm
 
+    classifier, ids, tuning, trained = course.classifier, course.ids, course.tuning, course.parameters
     # Seeded by epoch, so that dropout after a resumed start is what it would have been.
     torch.manual_seed(tuning.seed + epoch)
     batches = make_batches(
@@ -183,34 +217,33 @@ def _run_epoch(
     bar = tqdm(batches, desc=f"epoch {epoch}/{tuning.epochs}", disable=not progress, unit="batch")
     for number, parts in enumerate(bar):
         share = learning_rate_share((epoch - 1) * len(batches) + number, steps=steps, warmup=tuning.warmup)
-        for group in optimiser.param_groups:
+        for group in course.optimiser.param_groups:
             group["lr"] = tuning.learning_rate * share * group["share"]
-        optimiser.zero_grad(set_to_none=True)
+        course.optimiser.zero_grad(set_to_none=True)
         size, value = sum(len(rows) for rows in parts), 0.0
         for rows in parts:
             logits = classifier.logits(*enc.to_batch([ids[row] for row in rows]))
-            loss = -(torch.from_numpy(lessons[rows]) * torch.log_softmax(logits, dim=1)).sum() / size
+            loss = -(torch.from_numpy(course.lessons[rows]) * torch.log_softmax(logits, dim=1)).sum() / size
             loss.backward()
             value += float(loss.detach())
-        trained = classifier.trainable()
         if number == 0 and (lost := [name for name, tensor in trained.items() if tensor.grad is None]):
             raise ModelError(f"epoch {epoch}: no gradient reaches {len(lost)} tensors, first {lost[0]!r}.")
         if not np.isfinite(value):
             raise ModelError(f"epoch {epoch}, batch {number}: the loss is {value}; lower the learning rate.")
         torch.nn.utils.clip_grad_norm_(trained.values(), tuning.clip)
-        optimiser.step()
-        if average:
+        course.optimiser.step()
+        if course.average:
             done = (epoch - 1) * len(batches) + number + 1
             decay = min(tuning.average, done / (done + 10))  # the first steps hardly count
             with torch.no_grad():
                 for name, tensor in trained.items():
-                    average[name].lerp_(tensor, 1 - decay)
+                    course.average[name].lerp_(tensor, 1 - decay)
         total += value * size
         bar.set_postfix(loss=f"{total / (number + 1) / tuning.batch_size:.3f}", refresh=False)
     return total / len(ids)
 
 
-def _predict(classifier: enc.Classifier, ids: list[list[int]], batch_size: int) -> np.ndarray:
+def predict_logits(classifier: enc.Classifier, ids: list[list[int]], *, batch_size: int = 32) -> np.ndarray:
     """Logits in row order, float64 (n, 3), dropout off."""
     torch = require("torch", extra="train", work=enc.WORK)
     classifier.train(False)
@@ -223,42 +256,34 @@ def _predict(classifier: enc.Classifier, ids: list[list[int]], batch_size: int) 
     return out
 
 
-def _write_checkpoint(
-    folder: Path,
-    classifier: enc.Classifier,
-    values: dict[str, Any],
-    optimiser: Any,
-    average: dict[str, Any],
-    entry: dict[str, float],
-    *,
-    method: str,
-) -> None:
+def _write_checkpoint(folder: Path, course: _Course, values: dict[str, Any], entry: dict[str, float]) -> None:
     """The classifier as it would be exported, and beside it what a resumed run needs: values of the last step, their
     optimiser's state, and the average."""
     safetensors = require("safetensors.torch", extra="train", work=enc.WORK)
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    (enc.write_weights if method == "full" else enc.write_adapter)(classifier, unfinished)
+    (enc.write_weights if course.tuning.method == "full" else enc.write_adapter)(course.classifier, unfinished)
     tensors = {f"{name}|value": value.detach().contiguous() for name, value in values.items()}
-    tensors |= {f"{name}|average": value for name, value in average.items()}
-    for name, value in classifier.trainable().items():
-        tensors |= {f"{name}|{key}": part.detach().contiguous() for key, part in optimiser.state[value].items()}
+    tensors |= {f"{name}|average": value for name, value in course.average.items()}
+    for name, value in course.parameters.items():
+        state = course.optimiser.state[value]
+        tensors |= {f"{name}|{key}": part.detach().contiguous() for key, part in state.items()}
     safetensors.save_file(tensors, unfinished / RESUME)
     (unfinished / "log.json").write_text(json.dumps(entry), encoding="utf-8")
     os.replace(unfinished, folder)
 
 
-def _load_checkpoint(folder: Path, parameters: dict[str, Any], optimiser: Any, average: dict[str, Any]) -> None:
+def _load_checkpoint(folder: Path, course: _Course) -> None:
     torch = require("torch", extra="train", work=enc.WORK)
     safetensors = require("safetensors.torch", extra="train", work=enc.WORK)
     tensors = safetensors.load_file(folder / RESUME)
-    for name in average:
-        average[name] = tensors[f"{name}|average"]
+    for name in course.average:
+        course.average[name] = tensors[f"{name}|average"]
     with torch.no_grad():
-        for name, value in parameters.items():
+        for name, value in course.parameters.items():
             value.copy_(tensors[f"{name}|value"])
-            optimiser.state[value] = {
+            course.optimiser.state[value] = {
                 key.rpartition("|")[2]: part
                 for key, part in tensors.items()
                 if key.startswith(f"{name}|") and not key.endswith(("|value", "|average"))
