@@ -491,6 +491,38 @@ def test_hard_texts_score_with_the_model_that_ships(capsys: pytest.CaptureFixtur
         assert [rows[name][p] for p in P] == [0.0, 1.0, 0.0]
 
 
+def test_a_company_is_asked_about_by_option_and_by_column(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = "Acme wins the order that Tosk had counted on; Tosk shares tumble"
+    found = {}
+    for target in ("Acme", "Tosk"):
+        assert cli.main(["score", "--text", text, "--target", target, "--json"]) == 0
+        found[target] = read_json(capsys.readouterr()[0])[0]
+    assert found["Acme"]["p_positive"] > found["Tosk"]["p_positive"]
+    assert found["Tosk"]["prediction"] == "SELL"
+    rows = pd.DataFrame({"text": [text, text, text], "about": ["Acme", "Tosk", None]})
+    rows.to_csv(tmp_path / "in.csv", index=False)
+    arguments = ["score", str(tmp_path / "in.csv"), "--out", str(tmp_path / "out.csv"), "--target-column", "about"]
+    assert cli.main(arguments) == 0
+    scored = pd.read_csv(tmp_path / "out.csv")
+    assert scored["p_positive"][:2].tolist() == pytest.approx([found[name]["p_positive"] for name in found])
+    assert scored["p_positive"][2] != scored["p_positive"][0]
+
+
+def test_a_target_that_cannot_be_meant_is_refused(run_cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("text\nit soars\n")
+    file = [str(tmp_path / "in.csv"), "--out", str(tmp_path / "out.csv")]
+    for arguments, message in {
+        ("--text", "it soars", "--target", "Acme"): "is not target-aware",  # the model of these tests is not
+        ("--text", "it soars", "--target-column", "about"): "names a column of a file",
+        (*file, "--target", "Acme", "--target-column", "about"): "not both",
+        (*file, "--target-column", "about"): "no column 'about'",
+    }.items():
+        code, _, err = run_cli("score", *arguments)
+        assert code == 1, arguments
+        assert message in err
+    assert not (tmp_path / "out.csv").exists()
+
+
 # --- backtest and signal ---------------------------------------------------------------------------------------------
 
 

@@ -6,11 +6,14 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finsignal.cli import shared
 from finsignal.cli.shared import print_json, printable
 from finsignal.errors import ConfigError, SourceError
+
+if TYPE_CHECKING:
+    from finsignal.sentiment.score import Model
 
 SIGNAL_OF = {"negative": "SELL", "neutral": "HOLD", "positive": "BUY"}
 AddVerb = Callable[..., argparse.ArgumentParser]
@@ -28,6 +31,10 @@ def add_verbs(verb: AddVerb) -> None:
     sub.add_argument("file", nargs="?", metavar="NEWS", help="a CSV, JSONL or Parquet file; - reads lines from stdin")
     sub.add_argument("--text", action="append", default=[], metavar="TEXT", help="a text to score; may be repeated")
     sub.add_argument("--text-column", metavar="NAME", help="column of the texts (default: title and text together)")
+    sub.add_argument(
+        "--target", metavar="NAME", help="the company asked about in every text (default: texts as wholes)"
+    )
+    sub.add_argument("--target-column", metavar="NAME", help="a file's column of the companies asked about")
     sub.add_argument("--out", type=Path, metavar="FILE", help="where to write the rows with their probabilities")
     sub.add_argument("--model", type=Path, metavar="DIR", help="a model folder (default: the model that ships)")
     sub.add_argument(
@@ -60,6 +67,10 @@ def score_given(options: argparse.Namespace) -> None:
     given = [bool(options.text), options.file is not None]
     if sum(given) != 1:
         raise ConfigError("score: expected a file, - for lines from stdin, or --text; one of them, once.")
+    if options.target is not None and options.target_column is not None:
+        raise ConfigError("score: expected --target for all texts or --target-column for each; not both.")
+    if options.target_column is not None and options.file in (None, "-"):
+        raise ConfigError("score: --target-column names a column of a file; texts and lines take --target.")
     if not 0 <= options.threshold <= 1:
         raise ConfigError(f"score: --threshold is {options.threshold}; expected 0 to 1.")
     if options.file in (None, "-"):
@@ -77,7 +88,9 @@ def score_lines(texts: list[str], options: argparse.Namespace) -> None:
     """Each text's probabilities and signal, to stdout or as JSON lines or a table to --out."""
     from finsignal.sentiment.score import load_model, score_texts
 
-    scores = score_texts(texts, load_model(options.model), progress=len(texts) > 500)
+    model = load_model(options.model)
+    check_target_aware(model, options)
+    scores = score_texts(texts, model, progress=len(texts) > 500, targets=[options.target or ""] * len(texts))
     pairs = zip(texts, scores.to_dict("records"), strict=True)
     rows = [to_text_signal(text, row, options.threshold) for text, row in pairs]
     if options.out is not None:
@@ -93,6 +106,12 @@ def score_lines(texts: list[str], options: argparse.Namespace) -> None:
         for row in rows:
             mix = "  ".join(f"{row[f'p_{name}']:.3f} {name}" for name in SIGNAL_OF)
             print(f"{row['prediction']:<4}  {mix}  {printable(row['text'])}")
+
+
+def check_target_aware(model: Model, options: argparse.Namespace) -> None:
+    """Refuses a question about a company to a model that reads texts as wholes."""
+    if (options.target or options.target_column) and not model.target_aware:
+        raise ConfigError(f"score: {model.name} is not target-aware: it reads texts as wholes. Leave the target out.")
 
 
 def to_text_signal(text: str, scores: dict[str, float], threshold: float) -> dict[str, Any]:
@@ -122,7 +141,8 @@ def score_file(path: Path, options: argparse.Namespace) -> None:
     if options.out is None:
         raise ConfigError(f"score: {path} is a file, so say where its scored rows go with --out FILE.")
     columns = [options.text_column] if options.text_column else []
-    rows = read_any(path, columns=columns)
+    asked = [options.target_column] if options.target_column else []
+    rows = read_any(path, columns=[*columns, *asked])
     columns = columns or [name for name in ("title", "text") if name in rows.columns]
     if not columns:
         raise SourceError(
@@ -134,7 +154,10 @@ def score_file(path: Path, options: argparse.Namespace) -> None:
         raise SourceError(f"{path}: has a column {taken[0]!r} already; rename it, or the scores would replace it.")
     parts = [rows[name].fillna("").astype("str").tolist() for name in columns]
     texts = [to_input(*pair) for pair in zip(*parts, strict=True)] if len(parts) == 2 else parts[0]
-    scores = score_texts(texts, load_model(options.model), progress=True)
+    model = load_model(options.model)
+    check_target_aware(model, options)
+    targets = rows[asked[0]].fillna("").astype("str").tolist() if asked else [options.target or ""] * len(texts)
+    scores = score_texts(texts, model, progress=True, targets=targets)
     write_any(rows.assign(**{name: scores[name].to_numpy() for name in scores.columns}), options.out)
     if options.json:
         print_json({"rows": len(rows), "out": str(options.out)})

@@ -70,8 +70,7 @@ def read_columns(path: Path, *columns: str | None) -> pd.DataFrame:
             f"{path}: could not be read: byte {err.start} is not UTF-8. Save it as UTF-8 (iconv -f latin1 -t utf8)."
         ) from err
     except (OSError, ValueError) as err:
-        what = " ".join(str(err).split())[:200]
-        raise SourceError(f"{path}: could not be read as {path.suffix[1:]} ({what}).") from err
+        raise _unreadable(path, str(err)) from err
     for column in filter(None, columns):
         if column not in frame.columns:
             raise SourceError(
@@ -135,6 +134,10 @@ def _to_times(stamps: pd.Series, path: Path) -> pd.Series:
         ) from err
 
 
+def _unreadable(path: Path, what: str) -> SourceError:
+    return SourceError(f"{path}: could not be read as {path.suffix[1:]} ({' '.join(what.split())[:200]}).")
+
+
 def _read_frame(path: Path) -> pd.DataFrame:
     kind = path.suffix.lower()
     if kind == ".parquet":
@@ -144,7 +147,7 @@ def _read_frame(path: Path) -> pd.DataFrame:
     if kind == ".csv":
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
         if not isinstance(frame.index, pd.RangeIndex):  # which is how pandas takes them
-            raise ValueError("rows have more fields than the header; quote the commas in the texts")
+            raise _unreadable(path, "rows have more fields than the header; quote the commas in the texts")
         return frame
     raise SourceError(
         f"{path}: labelled text is read from .csv, .jsonl or .parquet, not {path.suffix or 'no suffix'!r}."
@@ -159,12 +162,12 @@ def _read_json_lines(path: Path) -> pd.DataFrame:
         try:
             row = json.loads(line)
         except ValueError as err:
-            raise ValueError(f"line {number} is no JSON: {err}") from err
+            raise _unreadable(path, f"line {number} is no JSON: {err}") from err
         if not isinstance(row, dict):
-            raise ValueError(f"line {number} is no JSON object")
+            raise _unreadable(path, f"line {number} is no JSON object")
         rows.append(row)
     if not rows:
-        raise ValueError("it is empty")
+        raise _unreadable(path, "it is empty")
     # As objects: pandas would make 1 into 1.0 where another row has none.
     names = dict.fromkeys(name for row in rows for name in row)
     return pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype="object") for name in names})
