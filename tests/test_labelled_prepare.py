@@ -78,6 +78,33 @@ def test_a_split_by_time_holds_back_what_came_later_and_had_not_been_said_before
     assert later["text"].tolist() == ["new up", "new down"]
 
 
+def test_what_comes_after_the_split_never_says_which_rows_before_it_are_learned_from() -> None:
+    """A file with the newest row first: what was known before stays in train, though it is said again or denied."""
+    rows = make_rows(
+        ["Same news", "Denied", "Later", "Same news", "Denied", "Early"],
+        ["positive", "negative", "neutral", "positive", "positive", "neutral"],
+        ["2024-03-01", "2024-03-01", "2024-03-01", "2023-03-01", "2023-03-01", "2023-03-01"],
+    )
+    done = lab.prepare(rows, at=pd.Timestamp("2024-01-01", tz="UTC"))
+    assert done.train["text"].tolist() == ["Same news", "Denied", "Early"]
+    assert done.train["label"].tolist() == ["positive", "positive", "neutral"]
+    assert done.validation["text"].tolist() == ["Later"]
+    assert (done.counts["read"], done.counts["known_before"], done.counts["kept"]) == (6, 2, 4)
+
+
+def test_a_seed_below_zero_is_refused() -> None:
+    with pytest.raises(TableError, match="seed is -1; expected 0 or more"):
+        lab.prepare(make_many(), seed=-1)
+
+
+def test_a_label_given_two_meanings_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_many(tmp_path / "many.csv")
+    maps = ["--label-map", "negative=negative", "--label-map", "negative=positive"]
+    assert main(["data", "prepare", str(path), *maps, "--out", str(tmp_path / "out")]) == 1
+    assert "'negative' is given two values, 'negative' and 'positive'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_rows_that_say_again_what_was_known_are_counted() -> None:
     rows = make_rows(["old up", "old down", "OLD down", "new"], ["positive", "negative", "neutral", "neutral"],
                      ["2023-01-01", "2023-01-02", "2023-06-02", "2023-06-03"])  # fmt: skip

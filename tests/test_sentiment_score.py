@@ -20,6 +20,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from finsignal.clock import make_bars
 from finsignal.errors import ModelError, TableError
 from finsignal.features import aggregate_sentiment
+from finsignal.sentiment.prompt import to_named
 from finsignal.sentiment.score import digest_of, load_model, score_news, score_texts
 from finsignal.tables import INSTANT, LABELS, NEWS, PROBABILITIES, SENTIMENT
 
@@ -185,6 +186,26 @@ def test_a_symbol_is_asked_about_by_the_name_that_stands_in_the_text(tmp_path: P
         np.testing.assert_allclose(found.loc[key], softmax(logits), atol=1e-7, err_msg=str(key))
     whole = score_news(news, model)
     assert whole.loc[whole["article_id"] == "a1", "p_positive"].nunique() == 1
+
+
+def test_a_single_name_in_place_of_a_list_of_names_is_refused(tmp_path: Path) -> None:
+    """Its letters would be names, and "Company A gains" would be asked about A."""
+    news = make_news([("APL", "a1", "Company A gains", "")])
+    with pytest.raises(TableError, match=r"names: APL has 'Apple'; expected a list of names, such as \['Apple'\]"):
+        score_news(news, load_model(write_folder(tmp_path / "m")), names={"APL": "Apple"})
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("McDonald\N{RIGHT SINGLE QUOTATION MARK}s gains", "McDonald's"),
+        ("Nestle\N{COMBINING ACUTE ACCENT} gains", "Nestl\N{LATIN SMALL LETTER E WITH ACUTE}"),
+        ("$AT&T (Corp.) gains", "(Corp.)"),
+        ("STRASSE AG gains", "Stra\N{LATIN SMALL LETTER SHARP S}e AG"),
+    ],
+)
+def test_a_name_is_found_however_a_feed_writes_it(text: str, name: str) -> None:
+    assert to_named(text, ["", "gain", name]) == name
 
 
 def test_news_of_two_symbols_gives_two_rows_and_each_input_is_run_once(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from finsignal.errors import ConfigError, ModelError
 from finsignal.sentiment import encoder as enc
 from finsignal.sentiment import train as train_module
+from finsignal.sentiment.export import _measure, to_readme
 from finsignal.sentiment.lessons import encode, make_batches, read_parts, to_lessons
 from finsignal.sentiment.recipe import Base, Tuning, find_file, read_recipe
 from finsignal.sentiment.score import load_model
@@ -308,6 +309,12 @@ def test_the_embedded_base_is_the_one_the_default_recipe_names() -> None:
         ('reader = "file"', 'reader = "fil"', "reader 'fil'. Did you mean 'file'"),
         ('up = "positive"', 'up = "bullish"', "maps labels to"),
         ("[tuning]", "[tuning", "TOML"),
+        ("seed = 3", "seed = -3", "seed is -3"),
+        (
+            "[[report]]",
+            '[[data]]\nname = "made"\nreader = "tfns"\npath = "t.csv"\nlicence = ""\ncutoff = 2022-12-31\n[[report]]',
+            r"two \[\[data\]\] have the name 'made'",
+        ),
     ],
 )
 def test_a_recipe_that_cannot_be_meant_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -512,6 +519,36 @@ def test_the_first_folder_that_has_the_file_counts_and_none_is_an_error(tmp_path
     assert find_file(item, [tmp_path / "a", tmp_path / "b"]) == tmp_path / "b" / "made.csv"
     with pytest.raises(ConfigError, match=r"made: no file made.csv in .*a\. Name the folder"):
         find_file(item, [tmp_path / "a"])
+
+
+def test_a_report_set_that_is_missing_is_told_before_anything_is_trained(
+    base: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "made.csv").write_bytes((data / "made.csv").read_bytes())
+    with pytest.raises(ConfigError, match=r"report: no file report\.csv"):
+        fine_tune(write_recipe(tmp_path, base), data=tmp_path, out=tmp_path / "model", now=NOW)
+    assert not (tmp_path / "model.partial").exists()
+
+
+@pytest.mark.slow
+def test_a_report_set_that_stands_in_train_as_a_whole_is_measured_and_says_so(
+    finished: Path, base: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "report.csv").write_bytes((data / "made.csv").read_bytes())
+    recipe = read_recipe(write_recipe(tmp_path, base))
+    train, held_out, _, _ = read_parts(recipe, [data])
+    found = _measure(recipe, finished, held_out, train, [tmp_path], progress=False)
+    assert list(found) == ["held out", "report, all of which stands in train"]
+    assert found["report, all of which stands in train"]["n"] == 60
+
+
+@pytest.mark.slow
+def test_the_card_of_a_fully_tuned_model_names_no_rank(finished: Path) -> None:
+    card = load_model(finished).card
+    assert "- tuning: qlora, rank 4 on all linear layers" in to_readme(card)
+    full = to_readme({**card, "settings": {**card["settings"], "method": "full"}})
+    assert "- tuning: every weight of the base (full), mean pooling" in full
+    assert "rank" not in full
 
 
 @pytest.mark.slow

@@ -20,13 +20,14 @@ def read_clock() -> pd.Timestamp:
 
 
 def to_map(pairs: Iterable[str], where: str) -> dict[str, str]:
-    """KEY=VALUE options as a dictionary."""
-    out = {}
+    """KEY=VALUE options as a dictionary. Raises ConfigError for another form, and for a key with two values."""
+    out: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise ConfigError(f"{where}: expected KEY=VALUE, got {pair!r}.")
-        out[key] = value
+        if out.setdefault(key, value) != value:
+            raise ConfigError(f"{where}: {key!r} is given two values, {out[key]!r} and {value!r}; give it one.")
     return out
 
 

@@ -200,7 +200,9 @@ def _measure(
     for name, (rows, digests) in read_reports(recipe, data).items():
         seen = stands_in(rows, pd.concat([train, held_out]))
         found[name] = evaluate_model(model, rows, seed=seed, progress=progress) | {"sha256": digests}
-        if seen.any():
+        if seen.all():
+            found[f"{name}, all of which stands in train"] = found.pop(name)
+        elif seen.any():
             fresh = rows[~seen].reset_index(drop=True)
             found[f"{name}, without {int(seen.sum())} rows that stand in train"] = evaluate_model(
                 model, fresh, seed=seed
@@ -234,6 +236,12 @@ def _to_words(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
+def _to_method(tuning: dict[str, Any]) -> str:
+    if tuning["method"] == "full":
+        return "every weight of the base (full)"
+    return f"{tuning['method']}, rank {tuning['rank']} on all linear layers"
+
+
 def to_readme(card: dict[str, Any]) -> str:
     """The card in words and tables, Markdown."""
     base, split, tuning, parity = card["base"], card["split"], card["settings"], card["parity"]
@@ -247,7 +255,7 @@ def to_readme(card: dict[str, Any]) -> str:
         f"SHA-256 {base['sha256']}",
         f"- trained until: {card['trained_until']} (no row is dated: this is the latest cut-off of its sets). A "
         "backtest that begins before must say so.",
-        f"- tuning: {tuning['method']}, rank {tuning['rank']} on all linear layers, mean pooling, "
+        f"- tuning: {_to_method(tuning)}, mean pooling, "
         f"learning rate {tuning['learning_rate']:g}, {tuning['epochs']} epochs of which epoch {card['chosen_epoch']} "
         f"has the least held-out log-loss, seed {tuning['seed']}",
         f"- rows: {split['train']} learned from, {split['held_out']} held out (the epoch was chosen and the "

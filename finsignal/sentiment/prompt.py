@@ -70,14 +70,20 @@ def to_target(name: str) -> str:
 def to_named(text: str, names: Sequence[str]) -> str:
     """The first of the names that stands in the text, as whole words and in any case; '' where none does.
 
+    A curly apostrophe is a straight one, and a letter with its accent apart the letter with it, as feeds mix them.
+
     >>> to_named("Acme gains as Tosk stumbles", ["Tosk plc", "Tosk"])
     'Tosk'
     """
-    folded = text.casefold()
+    folded = _fold(text)
     for name in names:
-        if name and re.search(rf"(?<!\w){re.escape(name.casefold())}(?!\w)", folded):
+        if name and re.search(rf"(?<!\w){re.escape(_fold(name))}(?!\w)", folded):
             return name
     return ""
+
+
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFC", text).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").casefold()
 
 
 def to_pairs(texts: Sequence[str], targets: Sequence[str]) -> list[str | tuple[str, str]]:

@@ -175,12 +175,17 @@ def _check_values(recipe: Recipe, path: Path) -> None:
         "layer_decay": 0 < tuning.layer_decay <= 1,
         "label_smoothing": 0 <= tuning.label_smoothing < 1,
         "average": 0 <= tuning.average < 1,
+        "seed": tuning.seed >= 0,
     }
     for key, holds in rules.items():
         if not holds:
             raise ConfigError(f"{path} [tuning]: {key} is {getattr(tuning, key)!r}, which cannot be meant.")
     if not recipe.data:
         raise ConfigError(f"{path}: no [[data]] to learn from.")
+    names = [item.name for item in recipe.data]
+    for item in recipe.data:
+        if names.count(item.name) > 1:  # a row knows its set, and so its weight, by the name alone
+            raise ConfigError(f"{path}: two [[data]] have the name {item.name!r}; give each a name of its own.")
     for item in (*recipe.data, *recipe.report):
         if item.reader not in labelled.READERS:
             raise ConfigError(

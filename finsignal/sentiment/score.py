@@ -321,8 +321,12 @@ def to_inputs(news: pd.DataFrame, model: Model, names: Mapping[str, Sequence[str
 
     The text is prompt.to_input of title and text. The company is the first of the symbol's names that stands in it, and
     nothing where none does, for a text that does not name a company says nothing about it in particular; nor where the
-    model is not target-aware.
+    model is not target-aware. Raises TableError where a symbol has one text in place of a list of names: its letters
+    would be read as names.
     """
+    for symbol, listed in (names or {}).items():
+        if isinstance(listed, str):
+            raise TableError(f"names: {symbol} has {listed!r}; expected a list of names, such as [{listed!r}].")
     texts = [to_input(title, text) for title, text in zip(news["title"], news["text"], strict=True)]
     if not names or not model.target_aware:
         return [(text, "") for text in texts]

@@ -19,7 +19,7 @@ from finsignal.metrics import log_loss, to_codes
 from finsignal.sentiment import encoder as enc
 from finsignal.sentiment.calibrate import softmax
 from finsignal.sentiment.lessons import encode, make_batches, read_parts, to_lessons
-from finsignal.sentiment.recipe import Recipe, Tuning, read_recipe
+from finsignal.sentiment.recipe import Recipe, Tuning, read_data_set, read_recipe
 
 LAYER = re.compile(r"\.(?:layers?|h)\.(\d+)\.")  # the number of an encoder's layer, in the name of a tensor
 RESUME = "resume.safetensors"
@@ -48,6 +48,8 @@ def fine_tune(
     folders = [data] if isinstance(data, str | os.PathLike) else list(data)
     base = enc.find_base(plan.base)
     train, held_out, counts, records = read_parts(plan, folders)
+    for item in plan.report:  # now, and not after hours of training, when they are measured
+        read_data_set(item, folders)
     work = out.with_name(out.name + ".partial")
     _claim(work, plan, records)
 

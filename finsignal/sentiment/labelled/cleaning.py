@@ -48,6 +48,8 @@ def split_by_text(labelled: pd.DataFrame, *, share: float, seed: int) -> tuple[p
     """
     if not 0 < share < 1:
         raise TableError(f"labelled: share is {share}; expected between 0 and 1.")
+    if seed < 0:
+        raise TableError(f"labelled: seed is {seed}; expected 0 or more.")
     normal = labelled["text"].map(normalise)
     first = labelled.loc[~normal.duplicated().to_numpy(), ["source", "label"]].assign(normal=normal)
     draw = np.random.default_rng(seed)
@@ -63,8 +65,9 @@ def split_by_time(labelled: pd.DataFrame, *, at: pd.Timestamp) -> tuple[pd.DataF
     """The rows known before `at`, and those known at or after it whose text did not stand before; each in their order.
 
     A text that comes again after `at` is on neither side: it would be a leak on the one and a look ahead on the other.
+    Texts without a word, which are no one text, are never told apart so.
     """
     normal = labelled["text"].map(normalise)
     before = (labelled["time"] < at).to_numpy()
-    fresh = ~before & ~normal.isin(set(normal[before])).to_numpy()
+    fresh = ~before & ~normal.isin(set(normal[before]) - {""}).to_numpy()
     return labelled[before].reset_index(drop=True), labelled[fresh].reset_index(drop=True)

@@ -41,7 +41,7 @@ def prepare(labelled: pd.DataFrame, *, share: float = 0.1, seed: int = 0, at: pd
 
     Cleaning takes URLs, control characters and surplus spaces out of texts and targets, and leaves case, numbers and
     tickers. Counts: those of `clean_labelled`, then `train`, `validation` and, of a split by time, `known_before`: rows
-    after `at` whose text stood before it.
+    after `at` whose text stood before it. A split by time cleans each side by itself.
 
     Raises TableError where fewer than two labels are left, where rows have no time to be split by, and where a label
     that there is would be missing on a side (of a split by time: in train, or all of validation).
@@ -49,25 +49,41 @@ def prepare(labelled: pd.DataFrame, *, share: float = 0.1, seed: int = 0, at: pd
     rows = labelled.assign(
         text=labelled["text"].map(clean).astype("str"), target=labelled["target"].map(clean).astype("str")
     )
+    if at is not None:
+        return _prepare_by_time(rows, at=at)
     cleaned, counts = clean_labelled(rows)
+    found = _check_labels(cleaned, counts)
+    train, validation = split_by_text(cleaned, share=share, seed=seed)
+    _check_sides(train, validation, found, cleaned, by_time=False)
+    return Prepared(train, validation, {**counts, "train": len(train), "validation": len(validation)})
+
+
+def _prepare_by_time(rows: pd.DataFrame, *, at: pd.Timestamp) -> Prepared:
+    """Split first and cleaned side by side: what came later must not say which of the earlier rows are learned from."""
+    if (rows["time"] == UNDATED).any():
+        raise TableError(
+            "labelled: rows without a time cannot be split by time. Name their time column, or split by share."
+        )
+    (train, first), (validation, second) = map(clean_labelled, split_by_time(rows, at=at))
+    counts = {name: first[name] + second[name] for name in first}
+    counts["read"], known_before = len(rows), len(rows) - counts["read"]
+    cleaned = pd.concat([train, validation], ignore_index=True)
+    found = _check_labels(cleaned, counts)
+    _check_sides(train, validation, found, cleaned, by_time=True)
+    sides = {"known_before": known_before, "train": len(train), "validation": len(validation)}
+    return Prepared(train, validation, {**counts, **sides})
+
+
+def _check_labels(cleaned: pd.DataFrame, counts: Mapping[str, int]) -> list[str]:
+    """The labels that there are. Raises TableError where they are fewer than two."""
     found = [label for label in LABELS if (cleaned["label"] == label).any()]
     if len(found) < 2:
         left = f"only {found[0]!r}" if found else "none"
         raise TableError(
-            f"labelled: {left} of the labels is left in {len(cleaned)} of {len(labelled)} rows "
+            f"labelled: {left} of the labels is left in {len(cleaned)} of {counts['read']} rows "
             f"({_tell(counts)}); expected two labels or three. Add rows of the others."
         )
-    if at is None:
-        train, validation = split_by_text(cleaned, share=share, seed=seed)
-    else:
-        if (cleaned["time"] == UNDATED).any():
-            raise TableError(
-                "labelled: rows without a time cannot be split by time. Name their time column, or split by share."
-            )
-        train, validation = split_by_time(cleaned, at=at)
-        counts["known_before"] = len(cleaned) - len(train) - len(validation)
-    _check_sides(train, validation, found, cleaned, by_time=at is not None)
-    return Prepared(train, validation, {**counts, "train": len(train), "validation": len(validation)})
+    return found
 
 
 def _tell(counts: Mapping[str, int]) -> str:
