@@ -209,3 +209,36 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path, name: 
     path = tmp_path / name
     path.write_text(content, encoding="utf-8-sig")
     assert lab.read_labelled(path)[0]["text"].tolist() == ["up"]
+
+
+@pytest.mark.parametrize("score", ["nan", "7"])
+def test_a_fiqa_score_that_is_no_score_is_never_a_label(tmp_path: Path, score: str) -> None:
+    path = tmp_path / "task1_post_ABSA_test.json"
+    entry = {"sentence": "Acme up", "info": [{"target": "Acme", "sentiment_score": score}]}
+    path.write_text(json.dumps({"1": entry}), encoding="utf-8")
+    with pytest.raises(SourceError, match=f"ABSA_test.json: a sentiment_score is {score}; expected -1 to 1"):
+        lab.read_fiqa(path)
+
+
+def test_a_file_laid_out_like_the_kaggle_set_takes_a_label_map(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("Sentence,Sentiment\nAcme up,Bullish\n", encoding="utf-8")
+    with pytest.raises(TableError, match=r"own.csv: labels \['Bullish'\] are unknown.*--label-map Bullish=positive"):
+        lab.read_any_labelled(path)
+    rows, _ = lab.read_any_labelled(path, label_map={"bullish": "positive"})
+    assert rows["label"].tolist() == ["positive"]
+
+
+@pytest.mark.parametrize(
+    ("reader", "name", "content"),
+    [
+        ("phrasebank", "Sentences_50Agree.txt", "Acme up@great\n"),
+        ("surge", "sentiment.csv", "Tweet Text,Sentiment\nAcme up,great\n"),
+    ],
+)
+def test_an_unknown_label_of_a_published_set_is_told_with_its_file(
+    tmp_path: Path, reader: str, name: str, content: str
+) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(TableError, match=rf"{name}: labels \['great'\] are unknown"):
+        lab.READERS[reader](tmp_path / name)

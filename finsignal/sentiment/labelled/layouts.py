@@ -175,6 +175,8 @@ def read_any_labelled(
         return read_instructions(path, label_map=label_map, cutoff=cutoff)
     if reader == "sujet":
         return read_sujet(path, label_map=label_map)
+    if reader == "kaggle":
+        return published.read_kaggle(path, label_map=label_map)
     return READERS[reader](path)
 
 

@@ -9,11 +9,13 @@ import ast
 import csv
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from finsignal.errors import SourceError, did_you_mean
+from finsignal.sentiment.labelled.label_maps import map_labels
 from finsignal.sentiment.labelled.rows import Counted, to_rows
 
 CUTOFFS = {
@@ -118,22 +120,23 @@ def read_surge(path: Path) -> Counted:
     rows = _read_rows(path, ("Sentiment", column))
     table = to_rows(
         [row[column] for row in rows],
-        [row["Sentiment"].lower() for row in rows],
+        map_labels([row["Sentiment"] for row in rows], None, where=str(path)),
         cutoff=CUTOFFS["surge"],
         source=path.parent.name or "surge",
     )
     return table, {"read": len(rows)}
 
 
-def read_kaggle(path: Path) -> Counted:
+def read_kaggle(path: Path, *, label_map: Mapping[str, str] | None = None) -> Counted:
     """Sentences of the Kaggle set of 5,842 (Sentence, Sentiment), a union of PhraseBank and FiQA.
 
     514 of its sentences stand there as negative and again as neutral; `clean_labelled` drops both.
+    label_map: for a file of that layout with labels of its own.
     """
     rows = _read_rows(path, KAGGLE_COLUMNS)
     table = to_rows(
         [row["Sentence"] for row in rows],
-        [row["Sentiment"].strip().lower() for row in rows],
+        map_labels([row["Sentiment"] for row in rows], label_map, where=str(path)),
         cutoff=CUTOFFS["kaggle"],
         source="kaggle5842",
     )
@@ -159,7 +162,7 @@ def read_phrasebank(path: Path) -> Counted:
     level = path.stem.removeprefix("Sentences_")
     table = to_rows(
         [sentence for sentence, _, _ in pairs],
-        [label for _, _, label in pairs],
+        map_labels([label for _, _, label in pairs], None, where=str(path)),
         cutoff=CUTOFFS["phrasebank"],
         source=f"phrasebank/{level}",
     )
@@ -175,6 +178,9 @@ def read_fiqa(path: Path, *, cut: float = 0.1) -> Counted:
         targets = [str(info["target"]) for _, info in rows]
     except (OSError, ValueError, AttributeError, TypeError, KeyError) as err:
         raise SourceError(f"{path}: could not be read as the JSON of FiQA task 1 ({err}).") from err
+    odd = scores[~(np.abs(scores) <= 1)]  # NaN too, which would compare as negative
+    if len(odd):
+        raise SourceError(f"{path}: a sentiment_score is {odd[0]:g}; expected -1 to 1.")
     labels = np.where(np.abs(scores) <= cut, "neutral", np.where(scores > 0, "positive", "negative"))
     source = "fiqa/" + path.stem.removeprefix("task1_")
     table = to_rows(
