@@ -16,7 +16,7 @@ from finsignal.sentiment import encoder as enc
 from finsignal.sentiment import train as train_module
 from finsignal.sentiment.export import _measure, to_readme
 from finsignal.sentiment.lessons import encode, make_batches, read_parts, to_lessons
-from finsignal.sentiment.recipe import Base, Tuning, find_file, read_recipe
+from finsignal.sentiment.recipe import Base, Tuning, ask_by_cashtag, find_file, read_recipe
 from finsignal.sentiment.score import load_model
 from finsignal.sentiment.train import fine_tune, learning_rate_share, to_rates
 from finsignal.tables import INSTANT, LABELLED
@@ -510,6 +510,14 @@ def test_a_thinned_set_keeps_the_texts_whose_targets_disagree(tmp_path: Path) ->
     assert len(kept) == 10
     assert counts["thinned"] == 34
     assert kept["text"].str.startswith("Acme").sum() == 4
+
+
+def test_a_text_with_one_cashtag_is_also_an_answer_about_it() -> None:
+    texts = ["$ACME rises, $ACME!", "$ACME beats $TOSK", "Acme pays $5 in $usd", "$TOSK.L falls"]
+    rows = make_rows([(text, "positive", "s", "") for text in texts] + [("$ACME up", "positive", "s", "Beta")])
+    asked = ask_by_cashtag(rows)
+    assert asked[["text", "target"]].to_numpy().tolist() == [["$ACME rises, $ACME!", "ACME"], ["$TOSK.L falls", "TOSK"]]
+    LABELLED.check(asked.reset_index(drop=True))
 
 
 def test_the_first_folder_that_has_the_file_counts_and_none_is_an_error(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import hashlib
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from finsignal.sentiment import labelled
 from finsignal.tables import LABELS
 
 METHODS = ("qlora", "lora", "full")
+CASHTAG = re.compile(r"\$([A-Z]{1,6})\b")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class DataSet:
 
     path is relative to a data folder. cutoff: the last day its rows can know; it must be stated for training.
     about: its full name and makers, for the card. weight: of each of its rows in the loss. rows: at most so many of its
-    rows are learned from, drawn with the seed after cleaning (0: all).
+    rows are learned from, drawn with the seed after cleaning (0: all). cashtags: a row whose text has one cashtag is
+    also learned from as an answer about it.
     """
 
     name: str
@@ -89,6 +92,7 @@ class DataSet:
     about: str = ""
     weight: float = 1.0
     rows: int = 0
+    cashtags: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,10 +154,18 @@ def _make(kind: Any, section: Any, where: str) -> Any:
     unset = (dataclasses.MISSING, dataclasses.MISSING)
     needed = [name for name, field in fields.items() if (field.default, field.default_factory) == unset]
     _check_keys(section, list(fields), needed, where)
-    types: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "dt.date": dt.date, "dict[str, str]": dict}
+    types: dict[str, Any] = {
+        "str": str,
+        "int": int,
+        "float": (int, float),
+        "dt.date": dt.date,
+        "bool": bool,
+        "dict[str, str]": dict,
+    }
     for key, value in section.items():
         expected = types[str(fields[key].type)]
-        if not isinstance(value, expected) or isinstance(value, bool) or isinstance(value, dt.datetime):
+        odd = isinstance(value, bool) and expected is not bool
+        if not isinstance(value, expected) or odd or isinstance(value, dt.datetime):
             raise ConfigError(f"{where}: {key} is {value!r}; expected {fields[key].type.replace('dt.', 'a ')}.")
     return kind(**section)
 
@@ -200,6 +212,17 @@ def _check_values(recipe: Recipe, path: Path) -> None:
             raise ConfigError(f"{path}: {item.name} maps labels to {sorted(set(item.label_map.values()))}.")
 
 
+def ask_by_cashtag(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose text has one cashtag and no target, with that cashtag's symbol as the target.
+
+    A text about one company says about it what it says as a whole. Without such rows a model knows questions about
+    companies from the one set that has them, and answers all in its manner.
+    """
+    found = rows["text"].map(lambda text: sorted(set(CASHTAG.findall(text))))
+    one = (found.map(len) == 1) & (rows["target"] == "")
+    return rows[one].assign(target=found[one].map(lambda symbols: symbols[0]).astype("str"))
+
+
 def find_file(item: DataSet, folders: Sequence[Path]) -> Path:
     """The file of a set in the first of the folders that has it. Raises ConfigError where none has."""
     for folder in folders:
@@ -228,6 +251,9 @@ def read_data_set(item: DataSet, folders: Sequence[Path]) -> tuple[pd.DataFrame,
         )
     else:
         rows, counts = labelled.READERS[item.reader](path)
+    if item.cashtags:
+        asked = ask_by_cashtag(rows)
+        rows, counts = pd.concat([rows, asked], ignore_index=True), counts | {"asked by cashtag": len(asked)}
     rows = rows.assign(
         time=pd.Series([labelled.to_cutoff(str(item.cutoff))] * len(rows), dtype=rows["time"].dtype),
         source=pd.Series([item.name] * len(rows), dtype="str"),

@@ -17,7 +17,7 @@ import pandas as pd
 from finsignal.errors import ConfigError, ModelError, require
 from finsignal.metrics import log_loss, to_codes
 from finsignal.sentiment import encoder as enc
-from finsignal.sentiment.calibrate import softmax
+from finsignal.sentiment.calibrate import fit_temperature, softmax
 from finsignal.sentiment.lessons import encode, make_batches, read_parts, to_lessons
 from finsignal.sentiment.recipe import Recipe, Tuning, read_data_set, read_recipe
 
@@ -32,8 +32,8 @@ def fine_tune(
 
     data: the folder that the recipe's paths are relative to, or several; the first that has a file counts. now: the
     date that the card states. progress: bars on stderr. Everything is cleaned together and split by normalised text;
-    the epoch with the least log-loss on the held-out part is exported (merged into the full-precision base, INT8), and
-    the temperature fitted there on the exported graph.
+    the epoch with the least log-loss on the held-out part, at its best temperature, is exported (merged into the full-
+    precision base, INT8), and the temperature fitted there again on the exported graph.
 
     Work in progress lies in `out` + ".partial", one checkpoint an epoch. A run that was killed goes on from the last of
     them when it is started again, to the same model; `out` appears only when it is complete. Same recipe, data and
@@ -118,7 +118,8 @@ def _run_epochs(
         loss = _run_epoch(course, epoch=epoch, progress=progress)
         last = {name: value.detach().clone() for name, value in parameters.items()} if average else {}
         _put(parameters, average)
-        held = log_loss(held_codes, softmax(predict_logits(classifier, held_ids)))
+        logits = predict_logits(classifier, held_ids)
+        held = log_loss(held_codes, softmax(logits, fit_temperature(logits, held_codes)))  # as it would be exported
         log.append({"epoch": epoch, "train_loss": loss, "held_out_log_loss": held})
         _write_checkpoint(checkpoint, course, parameters | last, log[-1])
         (work / f"epoch-{epoch - 1}" / RESUME).unlink(missing_ok=True)
