@@ -64,9 +64,10 @@ def test_it_shares_no_text_with_any_set_and_comes_near_none(shared: Path) -> Non
         "sentfin_targets": ["SEntFiN.csv"],
         "phrasebank": ["Sentences_50Agree.txt"],
         "kaggle": ["data.csv"],
+        "surge": ["surge_crypto/sentiment.csv", "surge_stock/sentiment.csv"],
         "fiqa": [f"task1_{kind}_ABSA_{part}.json" for kind in ("headline", "post") for part in ("train", "test")],
     }
-    folders = {"sentfin_targets": "sentfin", "kaggle": "kaggle5842"}
+    folders = {"sentfin_targets": "sentfin", "kaggle": "kaggle5842", "surge": ""}
     for reader, files in sets.items():
         for file in files:
             other, _ = lab.READERS[reader](shared / folders.get(reader, reader) / file)
