@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +55,15 @@ FOLDS = 10
 SHOWN = ("accuracy", "macro_f1", "weighted_f1", "log_loss", "calibration_error")
 
 
-def learn(train: pd.DataFrame, test: pd.DataFrame, start: Path | None) -> np.ndarray:
+def learn(train: pd.DataFrame, test: pd.DataFrame, start: Path | None, tuning: Tuning) -> np.ndarray:
     """Probabilities (n, 3) of the test rows by a model tuned on the training rows."""
     recipe = read_recipe(DEFAULT.parent / "recipes" / "default.toml")
     base = enc.find_base(recipe.base)
     tokenizer = enc.load_tokenizer(base / "tokenizer.json", recipe.base.max_tokens)
-    classifier = enc.make_classifier(base, TUNING, base_name=recipe.base.model)
+    classifier = enc.make_classifier(base, tuning, base_name=recipe.base.model)
     if start is not None:
         enc.read_weights(classifier, start)
-    tune(classifier, tokenizer, train, TUNING, progress=sys.stderr.isatty())
+    tune(classifier, tokenizer, train, tuning, progress=sys.stderr.isatty())
     return softmax(predict_logits(classifier, encode(tokenizer, test)))
 
 
@@ -73,7 +74,7 @@ def resolve(rows: pd.DataFrame, among: pd.DataFrame) -> pd.Series:
     return rows["text"].map(normalise).map(firm).fillna(rows["label"]).astype("str")
 
 
-def run_kaggle(data: Path, starts: dict[str, Path | None]) -> dict[str, Any]:
+def run_kaggle(data: Path, starts: dict[str, Path | None], tuning: Tuning) -> dict[str, Any]:
     train, _ = read_instructions(data / "kaggle5842" / "train_dataset.jsonl")
     test, _ = read_instructions(data / "kaggle5842" / "val_dataset.jsonl")
     whole = pd.concat([train, test], ignore_index=True)
@@ -90,7 +91,7 @@ def run_kaggle(data: Path, starts: dict[str, Path | None]) -> dict[str, Any]:
     for how, rows in learned.items():
         found = {"TF-IDF + LR": fit_tfidf(rows).predict_proba([to_input("", text) for text in test["text"]])}
         for name, start in starts.items():
-            found[name] = learn(rows, test, start)
+            found[name] = learn(rows, test, start, tuning)
         for who, probabilities in found.items():
             out[f"{who}, learned {how} ({len(rows)} rows)"] = {
                 title: evaluate_probabilities(probabilities[chosen], to_codes(labels.to_numpy())[chosen], seed=0)
@@ -99,7 +100,7 @@ def run_kaggle(data: Path, starts: dict[str, Path | None]) -> dict[str, Any]:
     return out
 
 
-def run_phrasebank(data: Path, starts: dict[str, Path | None]) -> dict[str, Any]:
+def run_phrasebank(data: Path, starts: dict[str, Path | None], tuning: Tuning) -> dict[str, Any]:
     rows, _ = read_phrasebank(data / "phrasebank" / "Sentences_50Agree.txt")
     agreed, _ = read_phrasebank(data / "phrasebank" / "Sentences_AllAgree.txt")
     normal = rows["text"].map(normalise)
@@ -111,7 +112,7 @@ def run_phrasebank(data: Path, starts: dict[str, Path | None]) -> dict[str, Any]
         inputs = [to_input("", text) for text in test["text"]]
         found["TF-IDF + LR"][fold == number] = fit_tfidf(train).predict_proba(inputs)
         for name, start in starts.items():
-            found[name][fold == number] = learn(train, test, start)
+            found[name][fold == number] = learn(train, test, start, tuning)
     codes, sure = to_codes(rows["label"].to_numpy()), stands_in(rows, agreed)
     return {
         who: {
@@ -142,13 +143,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with kaggle5842/ and phrasebank/")
     parser.add_argument("--start", type=Path, help="a model folder with weights.safetensors, to start from as well")
     parser.add_argument("--only-start", action="store_true", help="leave out the run from the bare base")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs of each tuning (default 4)")
     parser.add_argument("--out", type=Path, help="writes OUT.txt and OUT.json")
     arguments = parser.parse_args()
     starts: dict[str, Path | None] = {} if arguments.only_start else {"from the base": None}
     if arguments.start is not None:
         starts["from our model"] = arguments.start
     run = run_kaggle if arguments.protocol == "kaggle" else run_phrasebank
-    results = run(arguments.data, starts)
+    results = run(arguments.data, starts, replace(TUNING, epochs=arguments.epochs))
     text = to_text(results)
     print(text)
     if arguments.out:

@@ -499,13 +499,14 @@ def test_a_company_is_asked_about_by_option_and_by_column(capsys: pytest.Capture
         found[target] = read_json(capsys.readouterr()[0])[0]
     assert found["Acme"]["p_positive"] > found["Tosk"]["p_positive"]
     assert found["Tosk"]["prediction"] == "SELL"
-    rows = pd.DataFrame({"text": [text, text, text], "about": ["Acme", "Tosk", None]})
+    rows = pd.DataFrame({"text": [text] * 4, "about": ["Acme", "Tosk", None, "Beta"]})
     rows.to_csv(tmp_path / "in.csv", index=False)
     arguments = ["score", str(tmp_path / "in.csv"), "--out", str(tmp_path / "out.csv"), "--target-column", "about"]
     assert cli.main(arguments) == 0
     scored = pd.read_csv(tmp_path / "out.csv")
     assert scored["p_positive"][:2].tolist() == pytest.approx([found[name]["p_positive"] for name in found])
     assert scored["p_positive"][2] != scored["p_positive"][0]
+    assert scored["p_positive"][3] == scored["p_positive"][2]  # the text does not name Beta: it is read as a whole
 
 
 def test_a_target_that_cannot_be_meant_is_refused(run_cli: Cli, tmp_path: Path) -> None:

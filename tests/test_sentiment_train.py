@@ -293,7 +293,7 @@ def test_the_embedded_base_is_the_one_the_default_recipe_names() -> None:
     assert (folder / "tokenizer.json").is_file()
     assert plan.base.sha256 == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     assert all(item.path != "tfns/sent_valid.csv" for item in plan.data)
-    assert {item.licence for item in plan.data} == {"MIT"}
+    assert {item.licence for item in plan.data} == {"MIT", "CC0-1.0"}
 
 
 @pytest.mark.parametrize(
@@ -365,9 +365,9 @@ def test_a_recipe_becomes_a_model_that_has_learned(finished: Path) -> None:
     card = model.card
     assert card["made"] == "2026-01-02"
     assert card["split"] == {"train": 48, "held_out": 12}
-    assert len(card["epochs"]) == 3
-    held = [entry["held_out_log_loss"] for entry in card["epochs"]]
-    assert card["chosen_epoch"] == 1 + int(np.argmin(held))
+    (run,) = card["runs"]
+    assert len(run["epochs"]) == 3
+    assert run["chosen_epoch"] == 1 + int(np.argmin([entry["held_out_log_loss"] for entry in run["epochs"]]))
     assert card["parity"]["label_agreement"] >= 0.95
     assert card["metrics"]["held out"]["n"] == 12
     assert card["metrics"]["report"]["n"] == 4
@@ -440,7 +440,7 @@ def test_the_average_and_not_the_last_step_is_the_model(base: Path, data: Path, 
         (tmp_path / name).mkdir()
         recipe = write_recipe(tmp_path / name, base, "lora", more=more)
         card = load_model(fine_tune(recipe, data=data, out=tmp_path / name / "model", now=NOW)).card
-        found.append([(entry["train_loss"], entry["held_out_log_loss"]) for entry in card["epochs"]])
+        found.append([(entry["train_loss"], entry["held_out_log_loss"]) for entry in card["runs"][0]["epochs"]])
     (last_train, last_held), (mean_train, mean_held) = (zip(*log, strict=True) for log in found)
     assert mean_train == last_train  # the steps are the same
     assert all(one != other for one, other in zip(mean_held, last_held, strict=True))
@@ -563,6 +563,33 @@ def test_the_card_of_a_fully_tuned_model_names_no_rank(finished: Path) -> None:
 def test_full_precision_lora_trains_too(base: Path, data: Path, tmp_path: Path) -> None:
     folder = fine_tune(write_recipe(tmp_path, base, "lora"), data=data, out=tmp_path / "model", now=NOW)
     assert load_model(folder).predict_proba(["Beta falls today"]).argmax() == 0
+
+
+@pytest.mark.slow
+def test_a_mean_of_two_runs_has_the_mean_of_their_weights(base: Path, data: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    for name, epochs in (("one", 2), ("two", 3)):
+        recipe = write_recipe(tmp_path, base, "full")
+        text = recipe.read_text().replace('"tiny"', f'"{name}"').replace("2e-2", "5e-3")
+        (tmp_path / f"{name}.toml").write_text(text.replace("epochs = 3", f"epochs = {epochs}"))
+    mean = tmp_path / "mean.toml"
+    mean.write_text(
+        'mean_of = ["one.toml", "two.toml"]\n' + (tmp_path / "two.toml").read_text().replace('"two"', '"mean"')
+    )
+    folders = [tmp_path / "out" / name for name in ("one", "two", "mean")]
+    for folder in folders:
+        fine_tune(tmp_path / f"{folder.name}.toml", data=data, out=folder, now=NOW)
+    one, two, found = (load_file(folder / "weights.safetensors") for folder in folders)
+    assert all(np.allclose(found[name], (one[name] + two[name]) / 2, atol=1e-7) for name in found)
+    assert [run["recipe"] for run in load_model(folders[2]).card["runs"]] == ["one", "two"]
+    text = (tmp_path / "two.toml").read_text()
+    (tmp_path / "two.toml").write_text(text.replace("seed = 3", "seed = 4"))
+    with pytest.raises(ConfigError, match=r"two: learns from .* of the rows that mean holds out"):
+        fine_tune(mean, data=data, out=tmp_path / "other", now=NOW)
+    (tmp_path / "two.toml").write_text(text.replace('"full"', '"qlora"'))
+    with pytest.raises(ConfigError, match="mean_of names two, which tunes 'qlora'"):
+        read_recipe(mean)
 
 
 def test_neither_a_finished_folder_nor_another_run_is_overwritten(base: Path, data: Path, tmp_path: Path) -> None:

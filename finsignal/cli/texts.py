@@ -32,7 +32,7 @@ def add_verbs(verb: AddVerb) -> None:
     sub.add_argument("--text", action="append", default=[], metavar="TEXT", help="a text to score; may be repeated")
     sub.add_argument("--text-column", metavar="NAME", help="column of the texts (default: title and text together)")
     sub.add_argument(
-        "--target", metavar="NAME", help="the company asked about in every text (default: texts as wholes)"
+        "--target", metavar="NAME", help="the company asked about where a text names it (default: whole texts)"
     )
     sub.add_argument("--target-column", metavar="NAME", help="a file's column of the companies asked about")
     sub.add_argument("--out", type=Path, metavar="FILE", help="where to write the rows with their probabilities")
@@ -90,7 +90,9 @@ def score_lines(texts: list[str], options: argparse.Namespace) -> None:
 
     model = load_model(options.model)
     check_target_aware(model, options)
-    scores = score_texts(texts, model, progress=len(texts) > 500, targets=[options.target or ""] * len(texts))
+    scores = score_texts(
+        texts, model, progress=len(texts) > 500, targets=to_named_only(texts, [options.target or ""] * len(texts))
+    )
     pairs = zip(texts, scores.to_dict("records"), strict=True)
     rows = [to_text_signal(text, row, options.threshold) for text, row in pairs]
     if options.out is not None:
@@ -112,6 +114,13 @@ def check_target_aware(model: Model, options: argparse.Namespace) -> None:
     """Refuses a question about a company to a model that reads texts as wholes."""
     if (options.target or options.target_column) and not model.target_aware:
         raise ConfigError(f"score: {model.name} is not target-aware: it reads texts as wholes. Leave the target out.")
+
+
+def to_named_only(texts: list[str], targets: list[str]) -> list[str]:
+    """The target of each text that names it, "" for the others: of a text without it no model learned what to say."""
+    from finsignal.sentiment.prompt import to_named
+
+    return [to_named(text, [target]) for text, target in zip(texts, targets, strict=True)]
 
 
 def to_text_signal(text: str, scores: dict[str, float], threshold: float) -> dict[str, Any]:
@@ -157,7 +166,7 @@ def score_file(path: Path, options: argparse.Namespace) -> None:
     model = load_model(options.model)
     check_target_aware(model, options)
     targets = rows[asked[0]].fillna("").astype("str").tolist() if asked else [options.target or ""] * len(texts)
-    scores = score_texts(texts, model, progress=True, targets=targets)
+    scores = score_texts(texts, model, progress=True, targets=to_named_only(texts, targets))
     write_any(rows.assign(**{name: scores[name].to_numpy() for name in scores.columns}), options.out)
     if options.json:
         print_json({"rows": len(rows), "out": str(options.out)})

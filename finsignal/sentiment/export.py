@@ -242,9 +242,18 @@ def _to_method(tuning: dict[str, Any]) -> str:
     return f"{tuning['method']}, rank {tuning['rank']} on all linear layers"
 
 
+def _to_line(run: dict[str, Any]) -> str:
+    tuning = run["settings"]
+    return (
+        f"- tuning ({run['recipe']}): {_to_method(tuning)}, mean pooling, learning rate {tuning['learning_rate']:g}, "
+        f"{tuning['epochs']} epochs of which epoch {run['chosen_epoch']} has the least held-out log-loss, "
+        f"seed {tuning['seed']}"
+    )
+
+
 def to_readme(card: dict[str, Any]) -> str:
     """The card in words and tables, Markdown."""
-    base, split, tuning, parity = card["base"], card["split"], card["settings"], card["parity"]
+    base, split, parity = card["base"], card["split"], card["parity"]
     lines = [
         f"# {card['name']}",
         "",
@@ -255,9 +264,8 @@ def to_readme(card: dict[str, Any]) -> str:
         f"SHA-256 {base['sha256']}",
         f"- trained until: {card['trained_until']} (no row is dated: this is the latest cut-off of its sets). A "
         "backtest that begins before must say so.",
-        f"- tuning: {_to_method(tuning)}, mean pooling, "
-        f"learning rate {tuning['learning_rate']:g}, {tuning['epochs']} epochs of which epoch {card['chosen_epoch']} "
-        f"has the least held-out log-loss, seed {tuning['seed']}",
+        *(_to_line(run) for run in card["runs"]),
+        *(["- the model is the mean of the weights of these runs"] if len(card["runs"]) > 1 else []),
         f"- rows: {split['train']} learned from, {split['held_out']} held out (the epoch was chosen and the "
         f"temperature {card['temperature']:.4f} fitted on them, so their figures flatter)",
         f"- cleaning, by normalised text: {_to_words(card['cleaning'])}",

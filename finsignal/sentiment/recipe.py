@@ -100,7 +100,9 @@ class Recipe:
     """All that decides a model, besides its data: `digest` is the SHA-256 of the file it was read from.
 
     data: what is learned from. report: sets measured at the very end and used for nothing else; sets of one name are
-    measured together.
+    measured together. mean_of: recipes whose models' weights are averaged instead of training one: files beside this
+    one, every weight tuned, with the same base, seed and held-out texts (Wortsman et al. 2022, arXiv:2203.05482). The
+    digest covers them too.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Recipe:
     data: tuple[DataSet, ...]
     report: tuple[DataSet, ...]
     digest: str
+    mean_of: tuple[Recipe, ...] = ()
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -123,8 +126,9 @@ def read_recipe(path: Path) -> Recipe:
         content = tomllib.loads(raw.decode("utf-8"))
     except (OSError, ValueError) as err:
         raise ConfigError(f"{path}: could not be read as a TOML recipe ({err}).") from err
-    known = ["name", "not_good_for", "base", "tuning", "data", "report"]
+    known = ["name", "not_good_for", "mean_of", "base", "tuning", "data", "report"]
     _check_keys(content, known, ["name", "base", "tuning", "data"], f"{path}")
+    parts = tuple(read_recipe(path.parent / str(name)) for name in content.get("mean_of", ()))
     recipe = Recipe(
         name=str(content["name"]),
         not_good_for=tuple(str(item) for item in content.get("not_good_for", ())),
@@ -132,7 +136,8 @@ def read_recipe(path: Path) -> Recipe:
         tuning=_make(Tuning, content["tuning"], f"{path} [tuning]"),
         data=tuple(_make(DataSet, item, f"{path} [[data]]") for item in content["data"]),
         report=tuple(_make(DataSet, item, f"{path} [[report]]") for item in content.get("report", ())),
-        digest=hashlib.sha256(raw).hexdigest(),
+        digest=hashlib.sha256(raw + b"".join(part.digest.encode() for part in parts)).hexdigest(),
+        mean_of=parts,
     )
     _check_values(recipe, path)
     return recipe
@@ -192,6 +197,12 @@ def _check_values(recipe: Recipe, path: Path) -> None:
     for key, holds in rules.items():
         if not holds:
             raise ConfigError(f"{path} [tuning]: {key} is {getattr(tuning, key)!r}, which cannot be meant.")
+    for part in recipe.mean_of:
+        if part.tuning.method != "full" or part.base != recipe.base or part.mean_of:
+            raise ConfigError(
+                f"{path}: mean_of names {part.name}, which tunes {part.tuning.method!r} on {part.base.model}; expected "
+                "recipes that tune every weight (full) of this recipe's own base, and are no means themselves."
+            )
     if not recipe.data:
         raise ConfigError(f"{path}: no [[data]] to learn from.")
     names = [item.name for item in recipe.data]

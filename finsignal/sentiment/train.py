@@ -6,8 +6,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from finsignal.errors import ConfigError, ModelError, require
 from finsignal.metrics import log_loss, to_codes
 from finsignal.sentiment import encoder as enc
 from finsignal.sentiment.calibrate import fit_temperature, softmax
+from finsignal.sentiment.labelled import stands_in
 from finsignal.sentiment.lessons import encode, make_batches, read_parts, to_lessons
 from finsignal.sentiment.recipe import Recipe, Tuning, read_data_set, read_recipe
 
@@ -53,27 +54,64 @@ def fine_tune(
     work = out.with_name(out.name + ".partial")
     _claim(work, plan, records)
 
-    tokenizer = enc.load_tokenizer(base / "tokenizer.json", plan.base.max_tokens)
-    log = _run_epochs(plan, base, tokenizer, train, held_out, work, progress=progress)
+    tuned = [
+        {
+            "recipe": part.name,
+            "settings": asdict(part.tuning),
+            **_run_epochs(part, base, own, held, folder, progress=progress),
+        }
+        for part, own, held, folder in _to_runs(plan, train, held_out, folders, work)
+    ]
+    chosen = [run.pop("checkpoint") for run in tuned]
     from finsignal.sentiment.export import write_model_folder
 
-    best = int(np.argmin([entry["held_out_log_loss"] for entry in log]))
     card: dict[str, Any] = {
         "made": str(now.date()),
         "recipe_sha256": plan.digest,
         "data": records,
         "cleaning": counts,
         "split": {"train": len(train), "held_out": len(held_out)},
-        "epochs": log,
-        "chosen_epoch": best + 1,
+        "runs": tuned,
     }
     finished = write_model_folder(
-        plan, base=base, adapter=work / f"epoch-{best + 1}", held_out=held_out, train=train, data=folders, card=card,
-        out=work / "model", progress=progress,
+        plan, base=base, adapter=_to_mean(chosen, work / "mean"), held_out=held_out, train=train, data=folders,
+        card=card, out=work / "model", progress=progress,
     )  # fmt: skip
     os.replace(finished, out)
     shutil.rmtree(work)
     return out
+
+
+def _to_runs(
+    plan: Recipe, train: pd.DataFrame, held_out: pd.DataFrame, folders: Sequence[Path], work: Path
+) -> Iterator[tuple[Recipe, pd.DataFrame, pd.DataFrame, Path]]:
+    """What is trained, each with its rows and its folder: the recipe itself, or the recipes that it is the mean of.
+
+    Raises ConfigError where one of these would learn from a text that is held out.
+    """
+    if not plan.mean_of:
+        yield plan, train, held_out, work
+    for part in plan.mean_of:
+        own, held, _, _ = read_parts(part, folders)
+        if (seen := int(stands_in(held_out, own).sum())) or stands_in(held, train).any():
+            raise ConfigError(
+                f"{part.name}: learns from {seen} of the rows that {plan.name} holds out, or the other way round. Give "
+                "both the same seed, share and sets."
+            )
+        (work / part.name).mkdir(exist_ok=True)
+        yield part, own, held, work / part.name
+
+
+def _to_mean(checkpoints: list[Path], folder: Path) -> Path:
+    """The one checkpoint, or a new one in `folder` whose weights are the mean of those of several."""
+    if len(checkpoints) == 1:
+        return checkpoints[0]
+    safetensors = require("safetensors.torch", extra="train", work=enc.WORK)
+    weights = [safetensors.load_file(checkpoint / enc.WEIGHTS) for checkpoint in checkpoints]
+    mean = {name: sum(each[name] for each in weights) / len(weights) for name in weights[0]}
+    folder.mkdir(exist_ok=True)
+    safetensors.save_file(mean, folder / enc.WEIGHTS)
+    return folder
 
 
 def _claim(work: Path, recipe: Recipe, records: list[dict[str, Any]]) -> None:
@@ -93,15 +131,18 @@ def _claim(work: Path, recipe: Recipe, records: list[dict[str, Any]]) -> None:
 def _run_epochs(
     recipe: Recipe,
     base: Path,
-    tokenizer: Any,
     train: pd.DataFrame,
     held_out: pd.DataFrame,
     work: Path,
     *,
     progress: bool,
-) -> list[dict[str, float]]:
-    """One log entry an epoch; each epoch's adapter and optimiser lie in work/epoch-N, which appears when complete."""
+) -> dict[str, Any]:
+    """`epochs`, the log, one entry an epoch; `chosen_epoch`, from 1, and its `checkpoint`.
+
+    What each epoch left lies in work/epoch-N, which appears when complete.
+    """
     tuning = recipe.tuning
+    tokenizer = enc.load_tokenizer(base / "tokenizer.json", recipe.base.max_tokens)
     classifier = enc.make_classifier(base, tuning, base_name=recipe.base.model)
     course = _make_course(classifier, tokenizer, train, tuning, {item.name: item.weight for item in recipe.data})
     parameters, average = course.parameters, course.average
@@ -112,7 +153,7 @@ def _run_epochs(
         checkpoint = work / f"epoch-{epoch}"
         if checkpoint.is_dir():
             log.append(json.loads((checkpoint / "log.json").read_text("utf-8")))
-            if not (work / f"epoch-{epoch + 1}").is_dir():
+            if epoch < tuning.epochs and not (work / f"epoch-{epoch + 1}").is_dir():
                 _load_checkpoint(checkpoint, course)
             continue
         loss = _run_epoch(course, epoch=epoch, progress=progress)
@@ -124,7 +165,8 @@ def _run_epochs(
         _write_checkpoint(checkpoint, course, parameters | last, log[-1])
         (work / f"epoch-{epoch - 1}" / RESUME).unlink(missing_ok=True)
         _put(parameters, last)
-    return log
+    best = 1 + int(np.argmin([entry["held_out_log_loss"] for entry in log]))
+    return {"epochs": log, "chosen_epoch": best, "checkpoint": work / f"epoch-{best}"}
 
 
 def tune(
