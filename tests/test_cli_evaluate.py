@@ -171,3 +171,13 @@ def test_a_published_classifier_is_loaded_by_its_name_with_its_own_label_map(
     found = evaluate(run_cli, "default", "ORG/finbert", "bert", "--data", path, "--model-label-map", "LABEL_0=negative")
     assert asked == [("ORG/finbert", {"LABEL_0": "negative"}), ("bert", {"LABEL_0": "negative"})]
     assert [model["name"] for model in found["models"]] == ["words@0", "ORG/finbert@1", "bert@1"]
+
+
+def test_a_format_is_that_of_the_data_and_the_floor_has_its_own(run_cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "valid.csv").write_text("text,label\nAlder soars,1\nBirch slumps,0\nCedar meets,2\n")
+    floor = write_rows(tmp_path / "floor.csv", ROWS * 3)
+    by_option = evaluate(run_cli, "default", "--data", tmp_path / "valid.csv", "--format", "tfns", "--floor", floor)
+    by_name = evaluate(run_cli, "default", "--data", f"tfns={tmp_path / 'valid.csv'}", "--floor", floor)
+    assert by_option["models"] == by_name["models"]
+    assert by_option["floor_rows"] == 9
+    assert by_name["name"] == "valid"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finsignal.cli.shared import print_json, printable, to_map
+from finsignal.cli.shared import print_json, printable, split_reader, to_map
 from finsignal.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -69,17 +69,15 @@ def _add_files(sub: argparse.ArgumentParser) -> None:
 
 def read_files(options: argparse.Namespace, **more: str | None) -> dict[str, tuple[pd.DataFrame, dict[str, int], Path]]:
     """Table, counts and path of every FILE or READER=FILE, by the name it was given under."""
-    from finsignal.sentiment.labelled import READERS, read_any_labelled
+    from finsignal.sentiment.labelled import read_any_labelled
 
     out = {}
     for given in options.files:
-        reader, equals, path = given.partition("=")
-        if not (equals and reader in READERS):  # an equals sign may stand in a path
-            reader, path = None, given
+        reader, path = split_reader(given)
         if given in out:
             raise ConfigError(f"data: {given} is given twice.")
         table, counts = read_any_labelled(
-            Path(path),
+            path,
             reader=reader,
             text_column=options.text_column,
             label_column=options.label_column,
@@ -87,7 +85,7 @@ def read_files(options: argparse.Namespace, **more: str | None) -> dict[str, tup
             label_map=to_map(options.label_map, "--label-map") or None,
             **more,
         )
-        out[given] = table, counts, Path(path)
+        out[given] = table, counts, path
     return out
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finsignal.cli.shared import print_json, to_map
+from finsignal.cli.shared import print_json, split_reader, to_map
 from finsignal.errors import ConfigError, ManifestError
 
 if TYPE_CHECKING:
@@ -39,9 +39,16 @@ def add_verbs(verb: AddVerb) -> None:
         help="'default' (the model that ships), a model folder, or a published classifier by hub id or folder",
     )
     sub.add_argument(
-        "--data", action="append", type=Path, required=True, metavar="FILE", help="labelled text; may be repeated"
+        "--data",
+        action="append",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="labelled text, or READER=FILE; may be repeated",
     )
-    sub.add_argument("--format", metavar="NAME", help="reader of the files, such as tfns (default: by their columns)")
+    sub.add_argument(
+        "--format", metavar="NAME", help="reader of the --data files, such as tfns (default: by their columns)"
+    )
     sub.add_argument("--text-column", metavar="NAME", help="column of the texts (default text)")
     sub.add_argument("--label-column", metavar="NAME", help="column of the labels (default label)")
     sub.add_argument("--target-column", metavar="NAME", help="column of the company that a label is about")
@@ -59,7 +66,10 @@ def add_verbs(verb: AddVerb) -> None:
         help="measure each target-aware model a second time, not told the target: what the target gains",
     )
     sub.add_argument(
-        "--floor", type=Path, metavar="FILE", help="training rows of two floors: TF-IDF and the shares of the labels"
+        "--floor",
+        type=Path,
+        metavar="FILE",
+        help="training rows of two floors, TF-IDF and the labels' shares; or READER=FILE",
     )
     sub.add_argument(
         "--run",
@@ -95,15 +105,15 @@ def evaluate_models(options: argparse.Namespace) -> None:
             raise ConfigError(f"evaluate: --{name} is {getattr(options, name)}; expected {least} or more.")
     if options.out is not None:
         check_replaceable(options.out, mark=JSON)  # before the minutes that the rest takes
-    labelled, files = read_data(options.data, options)
-    floor, floor_files = read_data([options.floor], options) if options.floor else (None, [])
+    labelled, files = read_data(options.data, options, reader=options.format)
+    floor, floor_files = read_data([options.floor], options, reader=None) if options.floor else (None, [])
     runs = [read_run_folder(folder) for folder in options.run]
     label_map = to_map(options.model_label_map, "--model-label-map") or None
     models = [load(name, label_map=label_map) for name in options.models]
     evaluation = run_evaluation(
         models,
         labelled,
-        name=options.name or ", ".join(path.stem for path in options.data),
+        name=options.name or ", ".join(split_reader(str(file))[1].stem for file in options.data),
         train=floor,
         untold=options.untold,
         bootstrap=options.bootstrap,
@@ -122,17 +132,20 @@ def evaluate_models(options: argparse.Namespace) -> None:
         print(f"\n{page}")
 
 
-def read_data(paths: list[Path], options: argparse.Namespace) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+def read_data(
+    given: list[Path], options: argparse.Namespace, *, reader: str | None
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """The rows of labelled files one after the other, and of each file its name, SHA-256 and counts."""
     import pandas as pd
 
     from finsignal.sentiment.labelled import read_any_labelled
 
     tables, files = [], []
-    for path in paths:
+    for file in given:
+        own, path = split_reader(str(file))
         rows, counts = read_any_labelled(
             path,
-            reader=options.format,
+            reader=own or reader,
             **{name: getattr(options, name) for name in READERS_OWN},
             label_map=to_map(options.label_map, "--label-map") or None,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finsignal.errors import ConfigError
@@ -56,3 +57,11 @@ def print_json(value: Any) -> None:
 def number(value: float | None) -> str:
     """Two decimals, or a dash."""
     return "-" if value is None else f"{value:.2f}"
+
+
+def split_reader(given: str) -> tuple[str | None, Path]:
+    """The reader and the file of READER=FILE; no reader where the part before an equals sign is none."""
+    from finsignal.sentiment.labelled import READERS
+
+    reader, equals, path = given.partition("=")
+    return (reader, Path(path)) if equals and reader in READERS else (None, Path(given))
