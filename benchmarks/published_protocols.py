@@ -21,7 +21,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +76,7 @@ def resolve(rows: pd.DataFrame, among: pd.DataFrame) -> pd.Series:
     return rows["text"].map(normalise).map(firm).fillna(rows["label"]).astype("str")
 
 
-def run_kaggle(data: Path, starts: dict[str, Path | None], tuning: Tuning) -> dict[str, Any]:
+def run_kaggle(data: Path, starts: dict[str, Path | None], tuning: Tuning, jobs: int) -> dict[str, Any]:
     train, _ = read_instructions(data / "kaggle5842" / "train_dataset.jsonl")
     test, _ = read_instructions(data / "kaggle5842" / "val_dataset.jsonl")
     whole = pd.concat([train, test], ignore_index=True)
@@ -100,19 +102,22 @@ def run_kaggle(data: Path, starts: dict[str, Path | None], tuning: Tuning) -> di
     return out
 
 
-def run_phrasebank(data: Path, starts: dict[str, Path | None], tuning: Tuning) -> dict[str, Any]:
+def run_phrasebank(data: Path, starts: dict[str, Path | None], tuning: Tuning, jobs: int) -> dict[str, Any]:
     rows, _ = read_phrasebank(data / "phrasebank" / "Sentences_50Agree.txt")
     agreed, _ = read_phrasebank(data / "phrasebank" / "Sentences_AllAgree.txt")
     normal = rows["text"].map(normalise)
     texts = np.random.default_rng(TUNING.seed).permutation(sorted(set(normal)))
     fold = normal.map({text: number % FOLDS for number, text in enumerate(texts)}).to_numpy()
     found = {name: np.zeros((len(rows), 3)) for name in ["TF-IDF + LR", *starts]}
-    for number in tqdm(range(FOLDS), desc="folds", unit="fold"):
-        train, test = (rows[side].reset_index(drop=True) for side in (fold != number, fold == number))
+    parts = [tuple(rows[side].reset_index(drop=True) for side in (fold != k, fold == k)) for k in range(FOLDS)]
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for name, start in starts.items():
+            tasks = [pool.submit(learn, train, test, start, tuning) for train, test in parts]
+            for number, task in enumerate(tqdm(tasks, desc=f"folds {name}", unit="fold")):
+                found[name][fold == number] = task.result()
+    for number, (train, test) in enumerate(parts):
         inputs = [to_input("", text) for text in test["text"]]
         found["TF-IDF + LR"][fold == number] = fit_tfidf(train).predict_proba(inputs)
-        for name, start in starts.items():
-            found[name][fold == number] = learn(train, test, start, tuning)
     codes, sure = to_codes(rows["label"].to_numpy()), stands_in(rows, agreed)
     return {
         who: {
@@ -143,6 +148,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with kaggle5842/ and phrasebank/")
     parser.add_argument("--start", type=Path, help="a model folder with weights.safetensors, to start from as well")
     parser.add_argument("--only-start", action="store_true", help="leave out the run from the bare base")
+    parser.add_argument("--jobs", type=int, default=1, help="folds tuned side by side, each on one thread (default 1)")
     parser.add_argument("--epochs", type=int, default=4, help="epochs of each tuning (default 4)")
     parser.add_argument("--out", type=Path, help="writes OUT.txt and OUT.json")
     arguments = parser.parse_args()
@@ -150,7 +156,7 @@ def main() -> None:
     if arguments.start is not None:
         starts["from our model"] = arguments.start
     run = run_kaggle if arguments.protocol == "kaggle" else run_phrasebank
-    results = run(arguments.data, starts, replace(TUNING, epochs=arguments.epochs))
+    results = run(arguments.data, starts, replace(TUNING, epochs=arguments.epochs), arguments.jobs)
     text = to_text(results)
     print(text)
     if arguments.out:
