@@ -238,7 +238,7 @@ def test_a_base_install_says_which_extra_the_work_needs(
 ) -> None:
     for module in modules:
         monkeypatch.setitem(sys.modules, module, None)
-    recipe = (REPO / "finsignal" / "sentiment" / "recipes" / "default.toml").read_text(encoding="utf-8")
+    recipe = (REPO / "finsignal" / "sentiment" / "recipes" / "default_two.toml").read_text(encoding="utf-8")
     (tiny_copy / "recipe.toml").write_text(recipe, encoding="utf-8")
     (tiny_copy / "labelled").mkdir()
     monkeypatch.chdir(tiny_copy)

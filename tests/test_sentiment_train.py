@@ -553,9 +553,10 @@ def test_a_report_set_that_stands_in_train_as_a_whole_is_measured_and_says_so(
 @pytest.mark.slow
 def test_the_card_of_a_fully_tuned_model_names_no_rank(finished: Path) -> None:
     card = load_model(finished).card
-    assert "- tuning: qlora, rank 4 on all linear layers" in to_readme(card)
-    full = to_readme({**card, "settings": {**card["settings"], "method": "full"}})
-    assert "- tuning: every weight of the base (full), mean pooling" in full
+    assert "- tuning (tiny): qlora, rank 4 on all linear layers" in to_readme(card)
+    (run,) = card["runs"]
+    full = to_readme({**card, "runs": [{**run, "settings": {**run["settings"], "method": "full"}}]})
+    assert "- tuning (tiny): every weight of the base (full), mean pooling" in full
     assert "rank" not in full
 
 
