@@ -588,6 +588,12 @@ def test_a_mean_of_two_runs_has_the_mean_of_their_weights(base: Path, data: Path
     (tmp_path / "two.toml").write_text(text.replace("seed = 3", "seed = 4"))
     with pytest.raises(ConfigError, match=r"two: learns from .* of the rows that mean holds out"):
         fine_tune(mean, data=data, out=tmp_path / "other", now=NOW)
+    (tmp_path / "two.toml").write_text(text.replace('path = "made.csv"', 'path = "later.csv"'))
+    with pytest.raises(ConfigError, match="two learns from 'made', which is not among"):
+        read_recipe(mean)
+    (tmp_path / "two.toml").write_text(text.replace("2022-12-31", "2025-12-31"))
+    with pytest.raises(ConfigError, match="two learns from 'made', which is not among"):
+        read_recipe(mean)
     (tmp_path / "two.toml").write_text(text.replace('"full"', '"qlora"'))
     with pytest.raises(ConfigError, match="mean_of names two, which tunes 'qlora'"):
         read_recipe(mean)

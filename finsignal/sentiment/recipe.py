@@ -203,6 +203,14 @@ def _check_values(recipe: Recipe, path: Path) -> None:
                 f"{path}: mean_of names {part.name}, which tunes {part.tuning.method!r} on {part.base.model}; expected "
                 "recipes that tune every weight (full) of this recipe's own base, and are no means themselves."
             )
+        # The card tells of this recipe's sets alone, and trained_until is the latest of their cut-offs.
+        told = {(item.path, item.reader, item.cutoff) for item in recipe.data}
+        untold = [item.name for item in part.data if (item.path, item.reader, item.cutoff) not in told]
+        if untold:
+            raise ConfigError(
+                f"{path}: {part.name} learns from {untold[0]!r}, which is not among the [[data]] here with the same "
+                "path, reader and cut-off. List it, or the card would keep silent about it."
+            )
     if not recipe.data:
         raise ConfigError(f"{path}: no [[data]] to learn from.")
     names = [item.name for item in recipe.data]
