@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finsignal.sentiment.prompt import clean, normalise, to_input
+from finsignal.sentiment.prompt import clean, normalise, to_input, to_named
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,9 @@ def test_texts_that_differ_in_dress_only_have_one_normal_form() -> None:
 def test_numbers_keep_texts_apart_and_dress_alone_is_nothing() -> None:
     assert normalise("up 3%") != normalise("up 4%")
     assert normalise("🚀 https://t.co/1 @you") == ""
+
+
+def test_a_name_within_another_word_is_not_named() -> None:
+    for text in ("Pineapple prices soar", "Applebee opens in Leeds", "apple_pie is listed"):
+        assert to_named(text, ["Apple"]) == ""
+    assert to_named("Sales of APPLE's phones rise", ["Apple"]) == "Apple"

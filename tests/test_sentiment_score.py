@@ -20,8 +20,10 @@ from tokenizers.pre_tokenizers import Whitespace
 from finsignal.clock import make_bars
 from finsignal.errors import ModelError, TableError
 from finsignal.features import aggregate_sentiment
+from finsignal.lake import open_lake
 from finsignal.sentiment.prompt import to_named
 from finsignal.sentiment.score import digest_of, load_model, score_news, score_texts
+from finsignal.study.scoring import score_known
 from finsignal.tables import INSTANT, LABELS, NEWS, PROBABILITIES, SENTIMENT
 
 # The logits of a text are the mean of its words' rows: columns are negative, neutral, positive.
@@ -206,6 +208,17 @@ def test_a_single_name_in_place_of_a_list_of_names_is_refused(tmp_path: Path) ->
 )
 def test_a_name_is_found_however_a_feed_writes_it(text: str, name: str) -> None:
     assert to_named(text, ["", "gain", name]) == name
+
+
+def test_the_lake_never_answers_a_question_about_one_company_with_that_about_another(tmp_path: Path) -> None:
+    model = load_model(write_folder(tmp_path / "m", target_aware=True))
+    lake, now = open_lake(tmp_path / "lake", create=True), pd.Timestamp("2024-03-02", tz="UTC")
+    news = make_news([("a1", "X", "up down", ""), ("a1", "Y", "up down", "")])
+    names = {"X": ["down"], "Y": ["up"]}
+    for asked, read in ((None, 1), (names, 2), (names, 0), (None, 0), ({"X": ["down"]}, 0)):
+        found, scored = score_known(lake, news, model, now=now, names=asked)
+        assert scored == read
+        pd.testing.assert_frame_equal(found, score_news(news, model, names=asked), check_exact=True)
 
 
 def test_news_of_two_symbols_gives_two_rows_and_each_input_is_run_once(tmp_path: Path) -> None:
