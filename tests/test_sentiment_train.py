@@ -15,8 +15,8 @@ from finsignal.errors import ConfigError, ModelError
 from finsignal.sentiment import encoder as enc
 from finsignal.sentiment import train as train_module
 from finsignal.sentiment.export import _measure, to_readme
-from finsignal.sentiment.lessons import encode, make_batches, read_parts, to_lessons
-from finsignal.sentiment.recipe import Base, Tuning, ask_by_cashtag, find_file, read_recipe
+from finsignal.sentiment.tuning.lessons import ask_by_cashtag, encode, find_file, make_batches, read_parts, to_lessons
+from finsignal.sentiment.recipe import Base, Tuning, read_recipe
 from finsignal.sentiment.score import load_model
 from finsignal.sentiment.train import fine_tune, learning_rate_share, to_rates
 from finsignal.tables import INSTANT, LABELLED

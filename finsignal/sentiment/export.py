@@ -23,8 +23,9 @@ from finsignal.sentiment.calibrate import fit_temperature
 from finsignal.sentiment.evaluate import evaluate_model
 from finsignal.sentiment.labelled import stands_in, to_cutoff
 from finsignal.sentiment.prompt import to_input, to_pairs
-from finsignal.sentiment.recipe import Recipe, read_data_set
+from finsignal.sentiment.recipe import Recipe
 from finsignal.sentiment.score import CARD, GRAPH, TOKENIZER, load_model
+from finsignal.sentiment.tuning.lessons import read_data_set
 from finsignal.tables import LABELS
 
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json", "head.safetensors")

@@ -5,29 +5,33 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import hashlib
-import re
 import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from finsignal.errors import ConfigError, did_you_mean
 from finsignal.sentiment import labelled
 from finsignal.tables import LABELS
 
-METHODS = ("qlora", "lora", "full")
-CASHTAG = re.compile(r"\$([A-Z]{1,6})\b")
+METHODS = ("lora", "qlora", "lora_8bit", "adalora", "prefix", "prompt", "full", "frozen", "tfidf")
+HEADS = ("mean", "last", "own", "words")
+CHOICES: dict[str, tuple[str, ...]] = {
+    "method": METHODS,
+    "optimiser": ("adamw", "adamw_8bit", "paged_adamw_8bit"),
+    "schedule": ("linear", "cosine"),
+    "precision": ("", "float32", "bfloat16", "float16"),
+    "loss": ("cross_entropy", "focal"),
+    "class_weights": ("none", "sqrt", "balanced"),
+}
 
 
 @dataclass(frozen=True)
 class Base:
-    """The pretrained encoder: a folder, a hub id, or `package:` and the import name of a package that holds one.
+    """The pretrained model: a folder, a hub id, or `package:` and the import name of a package that holds one.
 
-    cutoff: the last day of what it can know. sha256: of its model.safetensors; refused when another is found.
-    max_tokens: longer texts are cut there, in training and in scoring. about: its name and makers, for the card.
+    cutoff: the last day of what it can know. sha256: of its weights; refused when another is found. max_tokens: longer
+    texts are cut there, in training and in scoring. about: its name and makers, for the card.
     """
 
     model: str
@@ -39,16 +43,54 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Tuning:
-    """How the encoder is tuned. method: qlora (NF4 base, double quantisation), lora (full-precision base), or full
-    (every weight of the base, in bfloat16 arithmetic; there is no adapter then).
+class Head:
+    """How a label is read off the base.
 
-    warmup: share of all steps with a rising learning rate; it falls linearly to 0 afterwards. clip: largest norm of the
-    gradient. held_out: share of the cleaned texts kept from training, on which the epoch is chosen and the temperature
-    fitted. head_rate: the head's learning rate as a multiple of the others'. layer_decay: the rate of each layer of the
-    encoder as a multiple of that of the layer above it. label_smoothing: share of each label that is spread evenly over
-    all three. average: decay a step of a running average of what is tuned; the average is then the model, and with 0
-    the last step is (Polyak and Juditsky 1992, doi:10.1137/0330046).
+    kind: "mean", a new linear layer over the mean of an encoder's last hidden states; "last", over that of the last
+    token, for causal models; "own", the classification head that the base has, by label_map (published name or number
+    to one of LABELS) where its labels are named otherwise; "words", a causal model's next word after a prompt.
+
+    For words: instruction is what the model is told, in the base's own chat template where it has one and chat is true.
+    answers: the word for each label, in the order of LABELS; their first tokens must differ.
+    """
+
+    kind: str = "mean"
+    label_map: dict[str, str] = dataclasses.field(default_factory=dict)
+    instruction: str = (
+        "You are a financial sentiment analyst. Given the financial text, reply with exactly one word: negative, "
+        "neutral or positive."
+    )
+    answers: tuple[str, ...] = ("negative", "neutral", "positive")
+    chat: bool = True
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How the base is tuned.
+
+    method: lora (full-precision base), qlora (NF4 base, double quantisation), lora_8bit (INT8 base), adalora (rank
+    shared out among the layers while training), prefix and prompt (tokens learned in front of each layer, or of the
+    text alone), full (every weight), frozen (the head alone), tfidf (logistic regression on words, without any base).
+
+    rank: of LoRA; 0 for the one that advice gives for the number of rows. alpha: LoRA's scale is alpha / rank.
+    target_modules: the layers that get LoRA, by the end of their names; all linear layers without. virtual_tokens: of
+    prefix and prompt. batch_size: rows of one forward and backward; accumulation: so many of them are one step of the
+    optimiser, with the gradient of one batch of all their rows. group_by_length: rows of like length share a batch,
+    which pads less, and pulls the model to and fro where length goes with label.
+
+    schedule: what follows the warm-up, linearly or by a cosine to 0. warmup: share of all steps with a rising learning
+    rate. clip: largest norm of the gradient. precision: of the arithmetic; "" is bfloat16 for full and qlora, float32
+    else. checkpointing: activations are computed again in the backward pass rather than kept. loss: focal is that of
+    Lin et al. 2017 (arXiv:1708.02002) with focal_gamma. class_weights: of a label's rows in the loss, by its share or
+    the square root of it. oversample: rows of the rarer labels are drawn several times, until all labels are as many.
+
+    held_out: share of the cleaned texts kept from training, on which the epoch is chosen and the temperature fitted.
+    patience: stop after so many epochs without a better held-out log-loss (0: never). checkpoint_steps: a resumable
+    state is written every so many steps beside that of each epoch (0: never). head_rate: the head's learning rate as a
+    multiple of the others'. layer_decay: the rate of each layer of the encoder as a multiple of that of the layer above
+    it. label_smoothing: share of each label that is spread evenly over all three. average: decay a step of a running
+    average of what is tuned; the average is then the model, and with 0 the last step is (Polyak and Juditsky 1992,
+    doi:10.1137/0330046).
     """
 
     epochs: int
@@ -68,6 +110,20 @@ class Tuning:
     layer_decay: float = 1.0
     label_smoothing: float = 0.0
     average: float = 0.0
+    target_modules: tuple[str, ...] = ()
+    virtual_tokens: int = 20
+    accumulation: int = 1
+    group_by_length: bool = False
+    optimiser: str = "adamw"
+    schedule: str = "linear"
+    precision: str = ""
+    checkpointing: bool = False
+    loss: str = "cross_entropy"
+    focal_gamma: float = 2.0
+    class_weights: str = "none"
+    oversample: bool = False
+    patience: int = 0
+    checkpoint_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,7 +158,7 @@ class Recipe:
     data: what is learned from. report: sets measured at the very end and used for nothing else; sets of one name are
     measured together. mean_of: recipes whose models' weights are averaged instead of training one: files beside this
     one, every weight tuned, with the same base, seed and held-out texts (Wortsman et al. 2022, arXiv:2203.05482). The
-    digest covers them too.
+    digest covers them too. source: the published document it follows. corrected: what was put right of it, and why.
     """
 
     name: str
@@ -113,20 +169,39 @@ class Recipe:
     report: tuple[DataSet, ...]
     digest: str
     mean_of: tuple[Recipe, ...] = ()
+    head: Head = Head()
+    source: str = ""
+    corrected: tuple[str, ...] = ()
 
 
-def read_recipe(path: Path) -> Recipe:
-    """The recipe of a TOML file.
+def find_recipe(name: str | Path) -> Path:
+    """The file of a recipe: a path, or the name of one that ships, such as "qlora". Raises ConfigError at neither."""
+    path, own = Path(name), Path(__file__).parent / "recipes" / f"{name}.toml"
+    if path.is_file() or path.suffix == ".toml":
+        return path
+    if not own.is_file():
+        known = recipe_names()
+        raise ConfigError(f"{name}: no such file, and no recipe of that name.{did_you_mean(str(name), known)} {known}.")
+    return own
+
+
+def recipe_names() -> list[str]:
+    """The names of the recipes that ship."""
+    return sorted(path.stem for path in (Path(__file__).parent / "recipes").glob("*.toml"))
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """The recipe of a TOML file, or of the name of one that ships.
 
     Raises ConfigError at a missing or unknown key, naming the closest known one, and at a value that cannot be meant.
     """
-    path = Path(path)
+    path = find_recipe(path)
     try:
         raw = path.read_bytes()
         content = tomllib.loads(raw.decode("utf-8"))
     except (OSError, ValueError) as err:
         raise ConfigError(f"{path}: could not be read as a TOML recipe ({err}).") from err
-    known = ["name", "not_good_for", "mean_of", "base", "tuning", "data", "report"]
+    known = ["name", "not_good_for", "mean_of", "base", "head", "tuning", "data", "report", "source", "corrected"]
     _check_keys(content, known, ["name", "base", "tuning", "data"], f"{path}")
     parts = tuple(read_recipe(path.parent / str(name)) for name in content.get("mean_of", ()))
     recipe = Recipe(
@@ -138,6 +213,9 @@ def read_recipe(path: Path) -> Recipe:
         report=tuple(_make(DataSet, item, f"{path} [[report]]") for item in content.get("report", ())),
         digest=hashlib.sha256(raw + b"".join(part.digest.encode() for part in parts)).hexdigest(),
         mean_of=parts,
+        head=_make(Head, content.get("head", {}), f"{path} [head]"),
+        source=str(content.get("source", "")),
+        corrected=tuple(str(item) for item in content.get("corrected", ())),
     )
     _check_values(recipe, path)
     return recipe
@@ -166,13 +244,15 @@ def _make(kind: Any, section: Any, where: str) -> Any:
         "dt.date": dt.date,
         "bool": bool,
         "dict[str, str]": dict,
+        "tuple[str, ...]": list,
     }
     for key, value in section.items():
         expected = types[str(fields[key].type)]
         odd = isinstance(value, bool) and expected is not bool
+        odd |= expected is list and not all(isinstance(item, str) for item in value)
         if not isinstance(value, expected) or odd or isinstance(value, dt.datetime):
             raise ConfigError(f"{where}: {key} is {value!r}; expected {fields[key].type.replace('dt.', 'a ')}.")
-    return kind(**section)
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in section.items()})
 
 
 def _check_values(recipe: Recipe, path: Path) -> None:
@@ -180,14 +260,19 @@ def _check_values(recipe: Recipe, path: Path) -> None:
     rules = {
         "epochs": tuning.epochs >= 1,
         "learning_rate": tuning.learning_rate > 0,
-        "rank": tuning.rank >= 1,
+        "rank": tuning.rank >= 0,
+        "alpha": tuning.alpha >= 1,
+        "virtual_tokens": tuning.virtual_tokens >= 1,
+        "accumulation": tuning.accumulation >= 1,
+        "focal_gamma": tuning.focal_gamma >= 0,
+        "patience": tuning.patience >= 0,
+        "checkpoint_steps": tuning.checkpoint_steps >= 0,
         "batch_size": tuning.batch_size >= 1,
         "warmup": 0 <= tuning.warmup < 1,
         "lora_dropout": 0 <= tuning.lora_dropout < 1,
         "head_dropout": 0 <= tuning.head_dropout < 1,
         "held_out": 0 < tuning.held_out < 0.5,
         "clip": tuning.clip > 0,
-        "method": tuning.method in METHODS,
         "head_rate": tuning.head_rate > 0,
         "layer_decay": 0 < tuning.layer_decay <= 1,
         "label_smoothing": 0 <= tuning.label_smoothing < 1,
@@ -197,6 +282,13 @@ def _check_values(recipe: Recipe, path: Path) -> None:
     for key, holds in rules.items():
         if not holds:
             raise ConfigError(f"{path} [tuning]: {key} is {getattr(tuning, key)!r}, which cannot be meant.")
+    for key, known in CHOICES.items():
+        if getattr(tuning, key) not in known:
+            given = getattr(tuning, key)
+            raise ConfigError(
+                f"{path} [tuning]: {key} is {given!r}.{did_you_mean(given, known)} Expected one of {known}."
+            )
+    _check_head(recipe, path)
     for part in recipe.mean_of:
         if part.tuning.method != "full" or part.base != recipe.base or part.mean_of:
             raise ConfigError(
@@ -231,59 +323,29 @@ def _check_values(recipe: Recipe, path: Path) -> None:
             raise ConfigError(f"{path}: {item.name} maps labels to {sorted(set(item.label_map.values()))}.")
 
 
-def ask_by_cashtag(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows whose text has one cashtag and no target, with that cashtag's symbol as the target.
-
-    A text about one company says about it what it says as a whole. Without such rows a model knows questions about
-    companies from the one set that has them, and answers all in its manner.
-    """
-    found = rows["text"].map(lambda text: sorted(set(CASHTAG.findall(text))))
-    one = (found.map(len) == 1) & (rows["target"] == "")
-    return rows[one].assign(target=found[one].map(lambda symbols: symbols[0]).astype("str"))
-
-
-def find_file(item: DataSet, folders: Sequence[Path]) -> Path:
-    """The file of a set in the first of the folders that has it. Raises ConfigError where none has."""
-    for folder in folders:
-        if (Path(folder) / item.path).is_file():
-            return Path(folder) / item.path
-    raise ConfigError(
-        f"{item.name}: no file {item.path} in {', '.join(map(str, folders))}. Name the folder that it stands in with "
-        "--data, which may be given more than once."
-    )
-
-
-def read_data_set(item: DataSet, folders: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The rows of one set as tables.LABELLED, `source` its name, `time` at the stated cut-off, and its record.
-
-    The record, for the card: name, path, SHA-256 and licence of the file, cut-off, counts of the reader. Raises
-    ConfigError where none of the folders holds the file.
-    """
-    path = find_file(item, folders)
-    if item.reader == "file":
-        rows, counts = labelled.read_labelled(
-            path,
-            text_column=item.text_column,
-            label_column=item.label_column,
-            target_column=item.target_column or None,
-            label_map=item.label_map or None,
+def _check_head(recipe: Recipe, path: Path) -> None:
+    """What cannot go together, told before anything is loaded."""
+    head, tuning = recipe.head, recipe.tuning
+    if head.kind not in HEADS:
+        raise ConfigError(
+            f"{path} [head]: kind is {head.kind!r}.{did_you_mean(head.kind, HEADS)} Expected one of {HEADS}."
         )
-    else:
-        rows, counts = labelled.READERS[item.reader](path)
-    if item.cashtags:
-        asked = ask_by_cashtag(rows)
-        rows, counts = pd.concat([rows, asked], ignore_index=True), counts | {"asked by cashtag": len(asked)}
-    rows = rows.assign(
-        time=pd.Series([labelled.to_cutoff(str(item.cutoff))] * len(rows), dtype=rows["time"].dtype),
-        source=pd.Series([item.name] * len(rows), dtype="str"),
-    )
-    record = {
-        "name": item.name,
-        "about": item.about,
-        "path": item.path,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "licence": item.licence,
-        "cutoff": str(item.cutoff),
-        "counts": counts,
+    if not set(head.label_map.values()) <= set(LABELS):
+        found = sorted(set(head.label_map.values()))
+        raise ConfigError(f"{path} [head]: label_map maps to {found}; expected labels of {LABELS}.")
+    if len(head.answers) != len(LABELS) or not all(word.strip() for word in head.answers):
+        raise ConfigError(f"{path} [head]: answers are {head.answers}; expected a word for each of {LABELS}.")
+    refused = {
+        "label_smoothing above 0": tuning.label_smoothing > 0,
+        "loss = 'focal'": tuning.loss == "focal",
+        "method = 'frozen'": tuning.method == "frozen",
     }
-    return rows, record
+    for what, given in refused.items():
+        if head.kind == "words" and given:
+            raise ConfigError(f"{path}: {what} needs a linear head; with [head] kind = 'words' the loss is of a word.")
+    if tuning.method in ("prefix", "prompt") and head.kind == "own":
+        raise ConfigError(f"{path}: method {tuning.method!r} goes with a head of kind mean, last or words, not 'own'.")
+    if tuning.method == "prefix" and tuning.checkpointing:
+        raise ConfigError(f"{path}: checkpointing computes layers again without their prefixes; leave it out.")
+    if tuning.method in ("prefix", "prompt", "tfidf") and recipe.mean_of:
+        raise ConfigError(f"{path}: mean_of needs runs that tune every weight.")

@@ -19,8 +19,8 @@ from finsignal.metrics import log_loss, to_codes
 from finsignal.sentiment import encoder as enc
 from finsignal.sentiment.calibrate import fit_temperature, softmax
 from finsignal.sentiment.labelled import stands_in
-from finsignal.sentiment.lessons import encode, make_batches, read_parts, to_lessons
-from finsignal.sentiment.recipe import Recipe, Tuning, read_data_set, read_recipe
+from finsignal.sentiment.recipe import Recipe, Tuning, read_recipe
+from finsignal.sentiment.tuning.lessons import encode, make_batches, read_data_set, read_parts, to_lessons
 
 LAYER = re.compile(r"\.(?:layers?|h)\.(\d+)\.")  # the number of an encoder's layer, in the name of a tensor
 RESUME = "resume.safetensors"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,73 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from finsignal.errors import ConfigError
 from finsignal.metrics import to_codes
+from finsignal.sentiment import labelled
 from finsignal.sentiment.labelled import clean_labelled, split_by_text
 from finsignal.sentiment.prompt import to_input, to_pairs
-from finsignal.sentiment.recipe import Recipe, read_data_set
+from finsignal.sentiment.recipe import DataSet, Recipe
 from finsignal.tables import LABELS
+
+CASHTAG = re.compile(r"\$([A-Z]{1,6})\b")
+
+
+def ask_by_cashtag(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose text has one cashtag and no target, with that cashtag's symbol as the target.
+
+    A text about one company says about it what it says as a whole. Without such rows a model knows questions about
+    companies from the one set that has them, and answers all in its manner.
+    """
+    found = rows["text"].map(lambda text: sorted(set(CASHTAG.findall(text))))
+    one = (found.map(len) == 1) & (rows["target"] == "")
+    return rows[one].assign(target=found[one].map(lambda symbols: symbols[0]).astype("str"))
+
+
+def find_file(item: DataSet, folders: Sequence[Path]) -> Path:
+    """The file of a set in the first of the folders that has it. Raises ConfigError where none has."""
+    for folder in folders:
+        if (Path(folder) / item.path).is_file():
+            return Path(folder) / item.path
+    raise ConfigError(
+        f"{item.name}: no file {item.path} in {', '.join(map(str, folders))}. Name the folder that it stands in with "
+        "--data, which may be given more than once."
+    )
+
+
+def read_data_set(item: DataSet, folders: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The rows of one set as tables.LABELLED, `source` its name, `time` at the stated cut-off, and its record.
+
+    The record, for the card: name, path, SHA-256 and licence of the file, cut-off, counts of the reader. Raises
+    ConfigError where none of the folders holds the file.
+    """
+    path = find_file(item, folders)
+    if item.reader == "file":
+        rows, counts = labelled.read_labelled(
+            path,
+            text_column=item.text_column,
+            label_column=item.label_column,
+            target_column=item.target_column or None,
+            label_map=item.label_map or None,
+        )
+    else:
+        rows, counts = labelled.READERS[item.reader](path)
+    if item.cashtags:
+        asked = ask_by_cashtag(rows)
+        rows, counts = pd.concat([rows, asked], ignore_index=True), counts | {"asked by cashtag": len(asked)}
+    rows = rows.assign(
+        time=pd.Series([labelled.to_cutoff(str(item.cutoff))] * len(rows), dtype=rows["time"].dtype),
+        source=pd.Series([item.name] * len(rows), dtype="str"),
+    )
+    record = {
+        "name": item.name,
+        "about": item.about,
+        "path": item.path,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "licence": item.licence,
+        "cutoff": str(item.cutoff),
+        "counts": counts,
+    }
+    return rows, record
 
 
 def read_parts(
