@@ -199,7 +199,7 @@ def test_a_service_that_does_not_start_is_told_and_those_before_it_are_ended(
         raise ServiceError("no API key configured")
 
     monkeypatch.setattr(sys.modules["wandb"], "init", fail)
-    with pytest.raises(ConfigError, match=r"could not start .no API key configured\..\. Put it right"):
+    with pytest.raises(ConfigError, match=r"could not start \(no API key configured\)\. Put it right"):
         start(["tensorboard", "wandb"], tmp_path)
     assert calls[-1] == ("tensorboard", "finish")
 
