@@ -173,6 +173,7 @@ def test_a_service_that_fails_later_ends_neither_the_training_nor_the_others(
 
     trackers = start(["wandb", "tensorboard"], tmp_path)
     monkeypatch.setattr(Run, "log", fail)
+    monkeypatch.setattr(Run, "finish", lambda run: (run.calls.append(("wandb", "finish")), fail()))
     with caplog.at_level(logging.WARNING):
         for step in (1, 2, 3):
             for tracker in trackers:
