@@ -178,13 +178,14 @@ def test_a_service_that_fails_later_ends_neither_the_training_nor_the_others(
         for step in (1, 2, 3):
             for tracker in trackers:
                 tracker.log(step, {"loss": 1.0})
+    assert [call[1] for call in calls if call[0] == "tensorboard"][2:] == [1, 2, 3]
+    with caplog.at_level(logging.WARNING):
+        for tracker in trackers:
+            tracker.finish()
+    assert ("wandb", "finish") in calls
     assert [record.getMessage() for record in caplog.records] == [
         "report_to 'wandb' failed and gets no more figures: the account is closed"
     ]
-    assert [call[1] for call in calls if call[0] == "tensorboard"][2:] == [1, 2, 3]
-    for tracker in trackers:
-        tracker.finish()
-    assert ("wandb", "finish") in calls
 
 
 def test_a_mistake_of_the_caller_is_not_taken_for_a_failing_service(calls: Calls, tmp_path: Path) -> None:
