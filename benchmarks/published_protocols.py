@@ -32,15 +32,15 @@ import pandas as pd
 from tqdm import tqdm
 
 from finsignal.metrics import to_codes
-from finsignal.sentiment import encoder as enc
 from finsignal.sentiment.calibrate import softmax
 from finsignal.sentiment.evaluate import evaluate_probabilities, fit_tfidf
 from finsignal.sentiment.labelled import read_instructions, read_phrasebank, stands_in
-from finsignal.sentiment.lessons import encode
 from finsignal.sentiment.prompt import normalise, to_input
 from finsignal.sentiment.recipe import Tuning, read_recipe
 from finsignal.sentiment.score import DEFAULT
 from finsignal.sentiment.train import predict_logits, tune
+from finsignal.sentiment.tuning import adapters, bases, heads
+from finsignal.sentiment.tuning.lessons import encode
 
 TUNING = Tuning(
     method="full",
@@ -60,11 +60,11 @@ SHOWN = ("accuracy", "macro_f1", "weighted_f1", "log_loss", "calibration_error")
 def learn(train: pd.DataFrame, test: pd.DataFrame, start: Path | None, tuning: Tuning) -> np.ndarray:
     """Probabilities (n, 3) of the test rows by a model tuned on the training rows."""
     recipe = read_recipe(DEFAULT.parent / "recipes" / "default.toml")
-    base = enc.find_base(recipe.base)
-    tokenizer = enc.load_tokenizer(base / "tokenizer.json", recipe.base.max_tokens)
-    classifier = enc.make_classifier(base, tuning, base_name=recipe.base.model)
+    base = bases.find_base(recipe.base)
+    tokenizer = bases.load_words(base, recipe.base.max_tokens)
+    classifier = heads.make_classifier(base, tuning, base_name=recipe.base.model)
     if start is not None:
-        enc.read_weights(classifier, start)
+        adapters.read_weights(classifier, start)
     tune(classifier, tokenizer, train, tuning, progress=sys.stderr.isatty())
     return softmax(predict_logits(classifier, encode(tokenizer, test)))
 

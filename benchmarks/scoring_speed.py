@@ -39,14 +39,14 @@ def make_pipeline():
     import torch
     import transformers
 
-    from finsignal.sentiment import encoder as enc
     from finsignal.sentiment.recipe import read_recipe
     from finsignal.sentiment.score import DEFAULT
+    from finsignal.sentiment.tuning import bases, heads
 
     recipe = read_recipe(DEFAULT.parent / "recipes" / "default.toml")
-    base = enc.find_base(recipe.base)
-    encoder = enc.load_encoder(base, nf4=False)
-    classifier = enc.Classifier(encoder, torch.nn.Linear(encoder.config.hidden_size, 3))
+    base = bases.find_base(recipe.base)
+    encoder = bases.load_base(base)
+    classifier = heads.Classifier(encoder, torch.nn.Linear(encoder.config.hidden_size, 3))
     classifier.train(False)
 
     # The pipeline checks the name of the class.
@@ -55,7 +55,7 @@ def make_pipeline():
             logits = classifier.logits(input_ids, attention_mask)
             return transformers.modeling_outputs.SequenceClassifierOutput(logits=logits)
 
-    with enc.quiet():
+    with bases.quiet():
         model = BertForSequenceClassification(transformers.AutoConfig.from_pretrained(base, num_labels=3)).eval()
         tokenizer = transformers.AutoTokenizer.from_pretrained(base, model_max_length=recipe.base.max_tokens)
     encoder.set_attn_implementation("sdpa")

@@ -12,13 +12,14 @@ import pandas as pd
 import pytest
 
 from finsignal.errors import ConfigError, ModelError
-from finsignal.sentiment import encoder as enc
-from finsignal.sentiment import train as train_module
-from finsignal.sentiment.export import _measure, to_readme
-from finsignal.sentiment.tuning.lessons import ask_by_cashtag, encode, find_file, make_batches, read_parts, to_lessons
+from finsignal.sentiment.export import Rows, measure
+from finsignal.sentiment.readme import to_readme
 from finsignal.sentiment.recipe import Base, Tuning, read_recipe
 from finsignal.sentiment.score import load_model
-from finsignal.sentiment.train import fine_tune, learning_rate_share, to_rates
+from finsignal.sentiment.train import fine_tune
+from finsignal.sentiment.tuning import adapters, bases, course, heads
+from finsignal.sentiment.tuning.lessons import ask_by_cashtag, encode, find_file, read_parts, to_lessons
+from finsignal.sentiment.tuning.optimise import learning_rate_share, make_batches, to_rates
 from finsignal.tables import INSTANT, LABELLED
 
 # The training packages deprecate one another's names; what they write is not about this repository.
@@ -82,7 +83,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         intermediate_size=128,
         max_position_embeddings=32,
     )
-    with enc.quiet():
+    with bases.quiet():
         BertModel(config).save_pretrained(folder)
     tokenizer = Tokenizer(models.WordLevel({word: code for code, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
@@ -114,12 +115,12 @@ def write_recipe(folder: Path, base: Path, method: str = "qlora", *, more: str =
     return path
 
 
-def make_classifier(base: Path, method: str = "qlora") -> enc.Classifier:
+def make_classifier(base: Path, method: str = "qlora") -> heads.Classifier:
     tuning = Tuning(epochs=1, learning_rate=1e-3, seed=1, method=method, rank=4, alpha=8, lora_dropout=0.0)
-    return enc.make_classifier(base, tuning, base_name="tiny")
+    return heads.make_classifier(base, tuning, base_name="tiny")
 
 
-def lora_gradients(classifier: enc.Classifier) -> dict[str, np.ndarray | None]:
+def lora_gradients(classifier: heads.Classifier) -> dict[str, np.ndarray | None]:
     """Gradients of one batch; LoRA's B starts at 0, which would hide a lost path to A, so it is set first."""
     import torch
 
@@ -129,14 +130,14 @@ def lora_gradients(classifier: enc.Classifier) -> dict[str, np.ndarray | None]:
         if "lora_B" in name:
             value.data = torch.randn(value.shape, generator=draw) * 0.1
     classifier.train(True)
-    ids, mask = enc.to_batch([[2, 4, 8, 3], [2, 5, 9, 7, 3]])
+    ids, mask = heads.to_batch([[2, 4, 8, 3], [2, 5, 9, 7, 3]])
     hidden = classifier.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
     hidden.square().mean().backward()
     found = {name: value.grad for name, value in classifier.trainable().items() if name.startswith("encoder.")}
     return {name: None if value is None else value.numpy().copy() for name, value in found.items()}
 
 
-def evaluate_once(classifier: enc.Classifier) -> Any:
+def evaluate_once(classifier: heads.Classifier) -> Any:
     import torch
 
     classifier.train(False)
@@ -144,7 +145,7 @@ def evaluate_once(classifier: enc.Classifier) -> Any:
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
     with torch.no_grad():
-        return classifier.logits(*enc.to_batch([[2, 4, 8, 3]]))
+        return classifier.logits(*heads.to_batch([[2, 4, 8, 3]]))
 
 
 @pytest.fixture
@@ -172,7 +173,7 @@ def test_training_after_an_evaluation_has_the_same_gradients(still_base: Path) -
     classifier = make_classifier(still_base)
     before = lora_gradients(classifier)
     evaluate_once(classifier)
-    enc.check_unpacked(classifier.encoder)
+    bases.check_unpacked(classifier.encoder)
     after = lora_gradients(classifier)
     assert len(before) == 2 * 12  # A and B of the 6 linear layers of 2 blocks
     for name, value in before.items():
@@ -212,33 +213,33 @@ def test_without_the_guard_both_failures_are_here_and_silent() -> None:
     assert input_gradient().abs().max() == 0
     assert read_error() > 1
     with pytest.raises(ModelError, match="repacked"):
-        enc.check_unpacked(torch.nn.Sequential(layer))
+        bases.check_unpacked(torch.nn.Sequential(layer))
 
 
 def test_an_unguarded_classifier_is_refused_after_an_evaluation(still_base: Path) -> None:
     if not repacks_here():
         pytest.skip("needs a CPU with AVX512-BF16, the only kind on which bitsandbytes repacks NF4 weights")
     classifier = make_classifier(still_base)
-    for layer in enc.nf4_layers(classifier.encoder):
+    for layer in bases.nf4_layers(classifier.encoder):
         layer.support_avx512bf16_for_cpu = True
     evaluate_once(classifier)
     with pytest.raises(ModelError, match="repacked"):
-        enc.check_unpacked(classifier.encoder)
+        bases.check_unpacked(classifier.encoder)
 
 
 def test_a_repacked_weight_is_refused_on_any_cpu(still_base: Path) -> None:
     classifier = make_classifier(still_base)
-    enc.check_unpacked(classifier.encoder)
-    enc.nf4_layers(classifier.encoder)[3].weight.quant_state.packing_format_for_cpu = True
+    bases.check_unpacked(classifier.encoder)
+    bases.nf4_layers(classifier.encoder)[3].weight.quant_state.packing_format_for_cpu = True
     with pytest.raises(ModelError, match="NF4 layer 3"):
-        enc.check_unpacked(classifier.encoder)
+        bases.check_unpacked(classifier.encoder)
 
 
 def test_an_adapter_is_never_merged_into_nf4(still_base: Path) -> None:
     classifier = make_classifier(still_base)
     evaluate_once(classifier)
     with pytest.raises(ModelError, match="merge the adapter into the full-precision base"):
-        enc.merge_into_base(classifier.encoder)
+        adapters.merge_into_base(classifier.encoder)
 
 
 def test_the_merged_weights_are_the_full_base_plus_the_adapter(still_base: Path, tmp_path: Path) -> None:
@@ -247,8 +248,8 @@ def test_the_merged_weights_are_the_full_base_plus_the_adapter(still_base: Path,
     classifier = make_classifier(still_base)
     lora_gradients(classifier)  # gives B values other than 0
     evaluate_once(classifier)  # as after an epoch: what is merged must not depend on the NF4 weights at all
-    enc.write_adapter(classifier, tmp_path)
-    merged = enc.merge(still_base, tmp_path)
+    adapters.write_adapter(classifier, tmp_path)
+    merged = adapters.load_tuned(still_base, tmp_path)
     full = safetensors.torch.load_file(still_base / "model.safetensors")
     lora = safetensors.torch.load_file(tmp_path / "adapter_model.safetensors")
     layers = sorted(name.removesuffix(".lora_A.weight") for name in lora if name.endswith("lora_A.weight"))
@@ -266,8 +267,8 @@ def test_the_merged_weights_are_the_full_base_plus_the_adapter(still_base: Path,
 
 
 def test_nf4_is_doubly_quantised_and_holds_every_linear_layer(base: Path) -> None:
-    encoder = enc.load_encoder(base, nf4=True)
-    layers = enc.nf4_layers(encoder)
+    encoder = bases.load_base(base, method="qlora")
+    layers = bases.nf4_layers(encoder)
     assert len(layers) == 12
     assert encoder.pooler is None
     for layer in layers:
@@ -278,18 +279,18 @@ def test_nf4_is_doubly_quantised_and_holds_every_linear_layer(base: Path) -> Non
 def test_a_base_with_another_digest_or_without_safetensors_is_refused(base: Path, tmp_path: Path) -> None:
     cutoff = pd.Timestamp("2021-08-31").date()
     with pytest.raises(ModelError, match=r"SHA-256 \w{64}; expected 0000"):
-        enc.find_base(Base(model=str(base), cutoff=cutoff, licence="", sha256="0000"))
+        bases.find_base(Base(model=str(base), cutoff=cutoff, licence="", sha256="0000"))
     digest = hashlib.sha256((base / "model.safetensors").read_bytes()).hexdigest()
-    assert enc.find_base(Base(model=str(base), cutoff=cutoff, licence="", sha256=digest)) == base
+    assert bases.find_base(Base(model=str(base), cutoff=cutoff, licence="", sha256=digest)) == base
     shutil.copytree(base, tmp_path / "pickled")
     (tmp_path / "pickled" / "model.safetensors").rename(tmp_path / "pickled" / "pytorch_model.bin")
-    with pytest.raises(ModelError, match=r"no file model\.safetensors"):
-        enc.find_base(Base(model=str(tmp_path / "pickled"), cutoff=cutoff, licence=""))
+    with pytest.raises(ModelError, match=r"no model\.safetensors"):
+        bases.find_base(Base(model=str(tmp_path / "pickled"), cutoff=cutoff, licence=""))
 
 
 def test_the_embedded_base_is_the_one_the_default_recipe_names() -> None:
-    plan = read_recipe(Path(enc.__file__).parent / "recipes" / "default.toml")
-    folder = enc.find_base(plan.base)
+    plan = read_recipe("default")
+    folder = bases.find_base(plan.base)
     assert (folder / "tokenizer.json").is_file()
     assert plan.base.sha256 == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     assert all(item.path != "tfns/sent_valid.csv" for item in plan.data)
@@ -305,7 +306,7 @@ def test_the_embedded_base_is_the_one_the_default_recipe_names() -> None:
         ("epochs = 3", "epochs = 0", "epochs is 0"),
         ("epochs = 3", 'epochs = "3"', "epochs is '3'; expected int"),
         ("held_out = 0.2", "held_out = 0.7", "held_out is 0.7"),
-        ('method = "qlora"', 'method = "half"', "method is 'half'"),
+        ('method = "qlora"', 'method = "half"', "method is 'half'\\. Expected one of"),
         ('reader = "file"', 'reader = "fil"', "reader 'fil'. Did you mean 'file'"),
         ('up = "positive"', 'up = "bullish"', "maps labels to"),
         ("[tuning]", "[tuning", "TOML"),
@@ -399,18 +400,18 @@ def test_a_killed_run_goes_on_to_the_same_model(
     class KilledError(RuntimeError):
         pass
 
-    real = train_module._run_epoch
+    real = course.run_epoch
     ran: list[int] = []
 
-    def killed_in_the_second(*args: Any, epoch: int, progress: bool) -> float:
+    def killed_in_the_second(*args: Any, epoch: int, **options: Any) -> float:
         ran.append(epoch)
         if epoch == 2 and ran.count(2) == 1:
             raise KilledError
-        return real(*args, epoch=epoch, progress=progress)
+        return real(*args, epoch=epoch, **options)
 
     recipe = write_recipe(tmp_path, base, method, more=more)
     finished = fine_tune(recipe, data=data, out=tmp_path / "whole", now=NOW)
-    monkeypatch.setattr(train_module, "_run_epoch", killed_in_the_second)
+    monkeypatch.setattr(course, "run_epoch", killed_in_the_second)
     with pytest.raises(KilledError):
         fine_tune(recipe, data=data, out=tmp_path / "model", now=NOW)
     assert not (tmp_path / "model").exists()
@@ -427,7 +428,7 @@ def test_full_tuning_learns_and_ships_no_adapter(base: Path, data: Path, tmp_pat
     folder = fine_tune(recipe, data=data, out=tmp_path / "model", now=NOW)
     found = load_model(folder).predict_proba(["Beta falls today 99", "Acme meets today 77", "Acme rises today 55"])
     assert found.argmax(axis=1).tolist() == [0, 1, 2]
-    assert set(load_model(folder).card["files"]) == {"model.onnx", "tokenizer.json", "README.md"}
+    assert set(load_model(folder).card["files"]) == {"model.onnx", "tokenizer.json", "training.json", "README.md"}
     assert not list(folder.glob("adapter*"))
     (folder / "weights.safetensors").unlink()  # for tuning further; scoring does without
     np.testing.assert_array_equal(load_model(folder).predict_proba(["Beta falls today 99"]), found[:1])
@@ -477,7 +478,7 @@ def test_rates_fall_from_the_head_to_the_embeddings() -> None:
 
 
 def test_a_text_is_read_with_its_target_as_a_pair(base: Path) -> None:
-    tokenizer = enc.load_tokenizer(base / "tokenizer.json", 16)
+    tokenizer = bases.load_words(base, 16)
     rows = make_rows([("Acme rises", "positive", "s", ""), ("Acme rises", "negative", "s", "Beta")])
     assert encode(tokenizer, rows) == [[2, 4, 8, 3], [2, 4, 8, 3, 5, 3]]
 
@@ -545,7 +546,7 @@ def test_a_report_set_that_stands_in_train_as_a_whole_is_measured_and_says_so(
     (tmp_path / "report.csv").write_bytes((data / "made.csv").read_bytes())
     recipe = read_recipe(write_recipe(tmp_path, base))
     train, held_out, _, _ = read_parts(recipe, [data])
-    found = _measure(recipe, finished, held_out, train, [tmp_path], progress=False)
+    found = measure(recipe, finished, Rows(train, held_out, [tmp_path]), progress=False)
     assert list(found) == ["held out", "report, all of which stands in train"]
     assert found["report, all of which stands in train"]["n"] == 60
 

@@ -22,9 +22,9 @@ import numpy as np
 from finsignal.errors import ConfigError, ModelError, TableError, require
 from finsignal.sentiment import hub
 from finsignal.sentiment.calibrate import softmax
-from finsignal.sentiment.encoder import quiet
 from finsignal.sentiment.prompt import clean
 from finsignal.sentiment.score import CARD, LABELS, NOTHING, Model, load_model
+from finsignal.sentiment.tuning.bases import quiet
 
 WORK = hub.WORK
 LONGEST = 512  # tokens read where nobody says otherwise: news and posts are shorter, and time grows with the square

@@ -1,105 +1,166 @@
-"""A trained adapter to a model folder: merged into the full-precision base, ONNX, INT8, calibrated, with its card."""
+"""What tuning left to a model folder: a merged INT8 graph, or adapter or weights for torch, calibrated, with a card."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib
 import importlib.metadata
 import json
-import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from finsignal.errors import ModelError, require
+from finsignal.errors import ModelError
 from finsignal.metrics import to_codes
-from finsignal.sentiment import encoder as enc
+from finsignal.sentiment import hub
 from finsignal.sentiment.calibrate import fit_temperature
+from finsignal.sentiment.readme import to_readme
 from finsignal.sentiment.evaluate import evaluate_model
+from finsignal.sentiment.graph import FUSED, compare, write_graph
 from finsignal.sentiment.labelled import stands_in, to_cutoff
 from finsignal.sentiment.prompt import to_input, to_pairs
 from finsignal.sentiment.recipe import Recipe
 from finsignal.sentiment.score import CARD, GRAPH, TOKENIZER, load_model
+from finsignal.sentiment.tuning import adapters, bases
 from finsignal.sentiment.tuning.lessons import read_data_set
 from finsignal.tables import LABELS
 
-ADAPTER = ("adapter_model.safetensors", "adapter_config.json", "head.safetensors")
-OPSET = 17
 AGREEMENT = 0.95  # share of held-out labels on which INT8 and full precision must agree, or nothing is written
 COMPARED = 500  # about so many held-out texts, spread over all of them
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "onnxruntime", "tokenizers")
+TRAINING = "training.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """What a model was trained with: the rows learned from, those held out, and the folders of its sets."""
+
+    train: pd.DataFrame
+    held_out: pd.DataFrame
+    folders: Sequence[Path]
 
 
 def write_model_folder(
     recipe: Recipe,
+    rows: Rows,
     *,
     base: Path,
-    adapter: Path,
-    held_out: pd.DataFrame,
-    train: pd.DataFrame,
-    data: Sequence[Path],
+    checkpoint: Path,
+    prompt: Mapping[str, Any] | None,
+    training: Mapping[str, Any],
     card: dict[str, Any],
     out: Path,
+    device: str = "cpu",
     progress: bool = False,
 ) -> Path:
-    """The folder `out`: graph, tokenizer, adapter, card.json and README.md, the card written last.
+    """The folder `out`: what scores, tokenizer, what was tuned, training.json, card.json and README.md; the card last.
 
-    adapter: a checkpoint of training. card: what training recorded; measured figures are added. The
-    temperature is fitted on the held-out rows with the logits of the very graph that is written, and the recipe's
-    report sets are measured, used for nothing else.
+    checkpoint: of training. prompt: of a head of words. training: the log for the curves. card: what training recorded;
+    measured figures are added. The temperature is fitted on the held-out rows with the logits of the very files that
+    are written, and the recipe's report sets are measured, used for nothing else.
 
     Raises ModelError where INT8 and the merged full-precision model disagree on too many held-out labels.
     """
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    adapted = [name for name in ADAPTER if (adapter / name).is_file()]  # none where every weight was tuned
-    for name in adapted:
-        shutil.copyfile(adapter / name, out / name)
-    if (adapter / enc.WEIGHTS).is_file():
-        shutil.copyfile(adapter / enc.WEIGHTS, out / enc.WEIGHTS)  # to tune further; scoring does without, so no digest
-    tokenizer = enc.load_tokenizer(base / TOKENIZER, recipe.base.max_tokens)
-    tokenizer.save(str(out / TOKENIZER), pretty=False)
-    merged = enc.load_tuned(base, adapter)
-    write_graph(merged, out / GRAPH)
+    adapted = (adapters.ADAPTER, adapters.ADAPTER_CONFIG, adapters.HEAD)
+    tuned = [name for name in adapted if (checkpoint / name).is_file()]
+    full = [adapters.WEIGHTS] if (checkpoint / adapters.WEIGHTS).is_file() else []
+    for name in [*tuned, *full]:
+        shutil.copyfile(checkpoint / name, out / name)
+    words = bases.load_words(base, recipe.base.max_tokens)
+    words.save(str(out / TOKENIZER), pretty=False)
+    (out / TRAINING).write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
+    as_graph = is_graph(recipe, base)
+    merged = adapters.load_tuned(base, checkpoint, head=recipe.head) if as_graph else None
+    if merged is not None:
+        write_graph(merged, out / GRAPH)
+        full = []  # beside the graph, to tune further; scoring does without, so no digest
+    about = {
+        "model": recipe.base.model.removeprefix(bases.PACKAGE) if as_graph else recipe.base.model,
+        "about": recipe.base.about,
+        "sha256": bases.digest_weights(base),
+        "licence": recipe.base.licence,
+        "known_until": to_cutoff(str(recipe.base.cutoff)).isoformat(),
+    }
+    files = [*([GRAPH] if as_graph else []), TOKENIZER, *tuned, *full, TRAINING]
+    extra = {} if as_graph else {"kind": "torch", "method": recipe.tuning.method, "head": _to_head(recipe)}
+    extra |= {} if prompt is None else {"prompt": dict(prompt)}
+    card = _to_card(recipe, rows, {"base": about, **card, **extra}, files=files, out=out)
 
+    uncalibrated = load_model(out)
+    texts, targets = [to_input("", text) for text in rows.held_out["text"]], rows.held_out["target"].tolist()
+    logits = uncalibrated.predict_logits(texts, targets, progress=progress)
+    if merged is not None:
+        some = slice(None, None, max(1, len(texts) // COMPARED))
+        card["parity"] = compare(merged, words, to_pairs(texts[some], targets[some]), logits[some])
+        if card["parity"]["label_agreement"] < AGREEMENT:
+            raise ModelError(
+                f"{out}: INT8 and full precision agree on {card['parity']} of held-out texts; not written."
+            )
+    return _finish(recipe, rows, card, logits, out=out, progress=progress)
+
+
+def is_graph(recipe: Recipe, base: Path) -> bool:
+    """Whether the model becomes an INT8 graph: a BERT, and a tuning that can be merged into it."""
+    kind = hub.read_json(recipe.base.model, base / hub.CONFIG).get("model_type")
+    return kind in FUSED and recipe.head.kind in ("mean", "own") and recipe.tuning.method not in ("prefix", "prompt")
+
+
+def write_tfidf_folder(recipe: Recipe, rows: Rows, *, card: dict[str, Any], out: Path, progress: bool = False) -> Path:
+    """The folder `out` of a logistic regression on TF-IDF, fitted here in seconds."""
+    from finsignal.sentiment import tfidf
+
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    fitted = tfidf.fit(rows.train, recipe.tuning)
+    files = tfidf.write_tfidf(fitted, out)
+    latest = max(to_cutoff(str(item.cutoff)) for item in recipe.data).isoformat()
+    base = {"model": "none", "about": "no base: words and pairs of words", "licence": "", "known_until": latest}
+    run = {"recipe": recipe.name, "settings": dataclasses.asdict(recipe.tuning), "epochs": [], "chosen_epoch": 0}
+    extra = {"kind": "tfidf", "method": "tfidf", "base": base, "runs": [run]}
+    card = _to_card(recipe, rows, {**card, **extra}, files=files, out=out)
+    logits = load_model(out).predict_logits([to_input("", text) for text in rows.held_out["text"]])
+    return _finish(recipe, rows, card, logits, out=out, progress=progress)
+
+
+def _to_head(recipe: Recipe) -> dict[str, Any]:
+    head = dataclasses.asdict(recipe.head)
+    return {key: value for key, value in head.items() if key in ("kind", "label_map")}
+
+
+def _to_card(
+    recipe: Recipe, rows: Rows, found: Mapping[str, Any], *, files: Sequence[str], out: Path
+) -> dict[str, Any]:
     card = {
         "format": 1,
         "name": recipe.name,
         "labels": list(LABELS),
         "max_tokens": recipe.base.max_tokens,
-        "target_aware": bool((train["target"] != "").any()),
+        "target_aware": recipe.tuning.method != "tfidf" and bool((rows.train["target"] != "").any()),
         "temperature": 1.0,
         "trained_until": max(to_cutoff(str(item.cutoff)) for item in recipe.data).isoformat(),
-        "base": {
-            "model": recipe.base.model.removeprefix(enc.PACKAGE),
-            "about": recipe.base.about,
-            "sha256": hashlib.sha256((base / "model.safetensors").read_bytes()).hexdigest(),
-            "licence": recipe.base.licence,
-            "known_until": to_cutoff(str(recipe.base.cutoff)).isoformat(),
-        },
-        **card,
+        **found,
         "settings": dataclasses.asdict(recipe.tuning),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "not_good_for": list(recipe.not_good_for),
         "disclaimer": "Research software. Its output is not financial advice.",
-        "files": {name: _digest(out / name) for name in (GRAPH, TOKENIZER, *adapted)},
+        "files": {name: _digest(out / name) for name in files},
     }
+    if recipe.source:
+        card |= {"source": recipe.source, "corrected": list(recipe.corrected)}
     _write_card(card, out)
-    uncalibrated = load_model(out)
-    texts, targets = [to_input("", text) for text in held_out["text"]], held_out["target"].tolist()
-    logits = uncalibrated.predict_logits(texts, targets, progress=progress)
-    some = slice(None, None, max(1, len(texts) // COMPARED))
-    card["parity"] = compare(merged, tokenizer, to_pairs(texts[some], targets[some]), logits[some])
-    if card["parity"]["label_agreement"] < AGREEMENT:
-        raise ModelError(f"{out}: INT8 and full precision agree on {card['parity']} of held-out texts; not written.")
-    card["temperature"] = fit_temperature(logits, to_codes(held_out["label"].to_numpy()))
+    return card
+
+
+def _finish(recipe: Recipe, rows: Rows, card: dict[str, Any], logits: np.ndarray, *, out: Path, progress: bool) -> Path:
+    card["temperature"] = fit_temperature(logits, to_codes(rows.held_out["label"].to_numpy()))
     _write_card(card, out)
-    card["metrics"] = _measure(recipe, out, held_out, train, data, progress=progress)
+    card["metrics"] = measure(recipe, out, rows, progress=progress)
     (out / "README.md").write_text(to_readme(card), encoding="utf-8")
     card["files"]["README.md"] = _digest(out / "README.md")
     _write_card(card, out)
@@ -107,104 +168,18 @@ def write_model_folder(
     return out
 
 
-def write_graph(classifier: enc.Classifier, path: Path) -> None:
-    """Writes the classifier as an INT8 ONNX graph: input_ids int64 (1, length) to logits float32 (1, 3).
-
-    One text a run, without mask or padding: there is no batch whose other rows could matter. Weights are INT8 by output
-    channel and of 7 bits (reduce_range), for the 16-bit sums of CPUs without VNNI overflow with 8. Attention is fused
-    into one operator, which is faster to run and to load; normalisation is not, whose fused operator is slower.
-    """
-    torch = require("torch", extra="train", work=enc.WORK)
-    quantization = require("onnxruntime.quantization", extra="train", work="INT8 export")
-    optimizer = require("onnxruntime.transformers.optimizer", extra="train", work="INT8 export")
-    onnx = require("onnx", extra="train", work="INT8 export")
-
-    class OneText(torch.nn.Module):  # type: ignore[name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder, self.head = classifier.encoder, classifier.head
-
-        def forward(self, input_ids: Any) -> Any:
-            return classifier.logits(input_ids, torch.ones_like(input_ids))
-
-    full = path.with_suffix(".full.onnx")
-    module = OneText().eval()
-    with enc.quiet():
-        torch.onnx.export(
-            module,
-            (torch.tensor([[2, 3, 4, 5, 6]]),),
-            full,
-            input_names=["input_ids"],
-            output_names=["logits"],
-            dynamic_axes={"input_ids": {1: "length"}},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-        root = logging.getLogger()
-        level = root.level
-        root.setLevel(logging.ERROR)  # it asks for a pre-processing that changes nothing here
-        try:
-            config = classifier.encoder.config
-            fusion = importlib.import_module("onnxruntime.transformers.fusion_options").FusionOptions("bert")
-            fusion.enable_skip_layer_norm = fusion.enable_embed_layer_norm = False
-            fused = optimizer.optimize_model(
-                str(full),
-                model_type="bert",
-                num_heads=config.num_attention_heads,
-                hidden_size=config.hidden_size,
-                opt_level=0,
-                optimization_options=fusion,
-            )
-            fused.save_model_to_file(str(full))
-            quantization.quantize_dynamic(
-                full,
-                path,
-                per_channel=True,
-                reduce_range=True,
-                weight_type=quantization.QuantType.QInt8,
-                extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},  # of the fused operators' outputs
-            )
-        finally:
-            root.setLevel(level)
-    full.unlink()
-
-
-def compare(classifier: enc.Classifier, tokenizer: Any, texts: list[Any], logits: np.ndarray) -> dict[str, Any]:
-    """The full-precision torch classifier against a graph's logits (n, 3) of the same texts, or texts with targets.
-
-    Gives the number of texts, the largest difference of a probability before the temperature, and the share of equal
-    labels.
-    """
-    from finsignal.sentiment.calibrate import softmax
-
-    torch = require("torch", extra="train", work=enc.WORK)
-    with torch.no_grad():
-        full = np.concatenate(
-            [
-                classifier.logits(*enc.to_batch([tokenizer.encode(*([t] if isinstance(t, str) else t)).ids])).numpy()
-                for t in texts
-            ]
-        )
-    return {
-        "texts": len(texts),
-        "largest_difference": float(np.abs(softmax(full) - softmax(logits)).max()),
-        "label_agreement": float((full.argmax(axis=1) == logits.argmax(axis=1)).mean()),
-    }
-
-
-def _measure(
-    recipe: Recipe, out: Path, held_out: pd.DataFrame, train: pd.DataFrame, data: Sequence[Path], *, progress: bool
-) -> dict[str, Any]:
+def measure(recipe: Recipe, out: Path, rows: Rows, *, progress: bool) -> dict[str, Any]:
+    """The figures of a model folder on the held-out rows and on each report set, also without rows learned from."""
     model = load_model(out)
     seed = recipe.tuning.seed
-    found = {"held out": evaluate_model(model, held_out, seed=seed, progress=progress)}
-    for name, (rows, digests) in read_reports(recipe, data).items():
-        seen = stands_in(rows, pd.concat([train, held_out]))
-        found[name] = evaluate_model(model, rows, seed=seed, progress=progress) | {"sha256": digests}
+    found = {"held out": evaluate_model(model, rows.held_out, seed=seed, progress=progress)}
+    for name, (report, digests) in read_reports(recipe, rows.folders).items():
+        seen = stands_in(report, pd.concat([rows.train, rows.held_out]))
+        found[name] = evaluate_model(model, report, seed=seed, progress=progress) | {"sha256": digests}
         if seen.all():
             found[f"{name}, all of which stands in train"] = found.pop(name)
         elif seen.any():
-            fresh = rows[~seen].reset_index(drop=True)
+            fresh = report[~seen].reset_index(drop=True)
             found[f"{name}, without {int(seen.sum())} rows that stand in train"] = evaluate_model(
                 model, fresh, seed=seed
             )
@@ -231,78 +206,3 @@ def _write_card(card: dict[str, Any], folder: Path) -> None:
     unfinished = folder / (CARD + ".unfinished")
     unfinished.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     unfinished.replace(folder / CARD)
-
-
-def _to_words(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counts.items())
-
-
-def _to_method(tuning: dict[str, Any]) -> str:
-    if tuning["method"] == "full":
-        return "every weight of the base (full)"
-    return f"{tuning['method']}, rank {tuning['rank']} on all linear layers"
-
-
-def _to_line(run: dict[str, Any]) -> str:
-    tuning = run["settings"]
-    return (
-        f"- tuning ({run['recipe']}): {_to_method(tuning)}, mean pooling, learning rate {tuning['learning_rate']:g}, "
-        f"{tuning['epochs']} epochs of which epoch {run['chosen_epoch']} has the least held-out log-loss, "
-        f"seed {tuning['seed']}"
-    )
-
-
-def to_readme(card: dict[str, Any]) -> str:
-    """The card in words and tables, Markdown."""
-    base, split, parity = card["base"], card["split"], card["parity"]
-    lines = [
-        f"# {card['name']}",
-        "",
-        f"Probabilities of negative, neutral and positive for one English financial headline or post, up to "
-        f"{card['max_tokens']} tokens. Made {card['made']}. {card['disclaimer']}",
-        "",
-        f"- base: {base['about']} ({base['model']}), {base['licence']}, knows nothing after {base['known_until']}, "
-        f"SHA-256 {base['sha256']}",
-        f"- trained until: {card['trained_until']} (no row is dated: this is the latest cut-off of its sets). A "
-        "backtest that begins before must say so.",
-        *(_to_line(run) for run in card["runs"]),
-        *(["- the model is the mean of the weights of these runs"] if len(card["runs"]) > 1 else []),
-        f"- rows: {split['train']} learned from, {split['held_out']} held out (the epoch was chosen and the "
-        f"temperature {card['temperature']:.4f} fitted on them, so their figures flatter)",
-        f"- cleaning, by normalised text: {_to_words(card['cleaning'])}",
-        f"- INT8 against full precision, {parity['texts']} held-out texts: label agreement "
-        f"{parity['label_agreement']:.3f}, largest difference of a probability {parity['largest_difference']:.3f}",
-        "",
-        "## Learned from",
-        "",
-        "| set | licence | cut-off | rows | SHA-256 |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {item['name']} ({item['path']}): {item['about']} | {item['licence']} | {item['cutoff']} "
-            f"| {_to_words(item['counts'])} | {item['sha256']} |"
-            for item in card["data"]
-        ),
-        "",
-        "## Measured",
-        "",
-        "Of this INT8 graph, temperature applied, 95 % bootstrap intervals in brackets. Report sets were used for",
-        "nothing else. The training sets are used as published: where a report set shares texts with them (compared in",
-        "lower case, letters and digits only, without URLs and mentions), a second line leaves these rows out.",
-        "",
-        "| set | rows | accuracy | macro-F1 | log-loss | calibration error |",
-        "|---|---|---|---|---|---|",
-        *(
-            f"| {name} | {found['n']} | "
-            + " | ".join(
-                f"{found[key]['value']:.3f} [{found[key]['low']:.3f}, {found[key]['high']:.3f}]"
-                for key in ("accuracy", "macro_f1", "log_loss", "calibration_error")
-            )
-            + " |"
-            for name, found in card["metrics"].items()
-        ),
-        "",
-        "## Not good for",
-        "",
-        *(f"- {item}" for item in card["not_good_for"]),
-    ]
-    return "\n".join(lines) + "\n"

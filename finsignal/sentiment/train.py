@@ -1,69 +1,88 @@
-"""Fine-tuning: a recipe and labelled text to a model folder; resumable, the epoch chosen on a part cut from train."""
+"""Tuning: a recipe and labelled text to a model folder; resumable, the epoch chosen on a part cut from train."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
-import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from finsignal.errors import ConfigError, ModelError, require
-from finsignal.metrics import log_loss, to_codes
-from finsignal.sentiment import encoder as enc
-from finsignal.sentiment.calibrate import fit_temperature, softmax
+from finsignal.errors import ConfigError, require
+from finsignal.metrics import to_codes
+from finsignal.sentiment import export
 from finsignal.sentiment.labelled import stands_in
+from finsignal.sentiment.prompt import to_input
 from finsignal.sentiment.recipe import Recipe, Tuning, read_recipe
-from finsignal.sentiment.tuning.lessons import encode, make_batches, read_data_set, read_parts, to_lessons
-
-LAYER = re.compile(r"\.(?:layers?|h)\.(\d+)\.")  # the number of an encoder's layer, in the name of a tensor
-RESUME = "resume.safetensors"
+from finsignal.sentiment.tuning import adapters, advice, bases, forgetting, instruct
+from finsignal.sentiment.tuning.course import (
+    Lessons,
+    make_course,
+    make_lessons,
+    predict_logits,
+    put,
+    run_course,
+    run_epoch,
+)
+from finsignal.sentiment.tuning.heads import Classifier, make_classifier
+from finsignal.sentiment.tuning.lessons import encode, read_data_set, read_parts, to_lessons
+from finsignal.sentiment.tuning.optimise import count_steps
+from finsignal.sentiment.tuning.tracking import make_trackers
 
 
 def fine_tune(
-    recipe: Path, *, data: Path | Sequence[Path], out: Path, now: pd.Timestamp, progress: bool = False
+    recipe: Path | str | Recipe,
+    *,
+    data: Path | Sequence[Path],
+    out: Path,
+    now: pd.Timestamp,
+    device: str = "",
+    report_to: Sequence[str] = (),
+    progress: bool = False,
 ) -> Path:
-    """The finished model folder `out`: graph, tokenizer, adapter and card, ready for score.load_model.
+    """The finished model folder `out`, ready for score.load_model.
 
-    data: the folder that the recipe's paths are relative to, or several; the first that has a file counts. now: the
-    date that the card states. progress: bars on stderr. Everything is cleaned together and split by normalised text;
-    the epoch with the least log-loss on the held-out part, at its best temperature, is exported (merged into the full-
-    precision base, INT8), and the temperature fitted there again on the exported graph.
+    recipe: a file, the name of a recipe that ships, or a Recipe. data: the folder that the recipe's paths are relative
+    to, or several; the first that has a file counts. now: the date that the card states. device: "cpu" or "cuda"; a GPU
+    where there is one. report_to: services that get every step as well: wandb, mlflow, tensorboard. progress: bars and
+    what is about to be done on stderr.
 
-    Work in progress lies in `out` + ".partial", one checkpoint an epoch. A run that was killed goes on from the last of
-    them when it is started again, to the same model; `out` appears only when it is complete. Same recipe, data and
-    machine: same model.
+    Everything is cleaned together and split by normalised text; the epoch with the least log-loss on the held-out part,
+    at its best temperature, is written, and the temperature fitted there again on what was written. A BERT whose
+    tuning can be merged becomes an INT8 graph; every other model its adapter, or its weights, beside its base's name.
 
-    Raises ConfigError where `out` exists already, or the work in progress belongs to another recipe or other data.
+    Work in progress lies in `out` + ".partial", one checkpoint an epoch, and more where the recipe says so. A run that
+    was killed goes on from the last of them when it is started again, to the same model; `out` appears only when it is
+    complete. Same recipe, data and machine: same model.
+
+    Raises ConfigError where `out` exists already, the work in progress belongs to another recipe or other data, or the
+    warm-up would never end; ModelError where the base is not what the recipe needs, or memory or disk run out.
     """
     out = Path(out)
     if out.exists():
         raise ConfigError(f"{out}: exists already. Nothing was trained; choose another folder or remove it.")
-    plan = read_recipe(recipe)
+    plan = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     folders = [data] if isinstance(data, str | os.PathLike) else list(data)
-    base = enc.find_base(plan.base)
+    base = None if plan.tuning.method == "tfidf" else bases.find_base(plan.base)
     train, held_out, counts, records = read_parts(plan, folders)
     for item in plan.report:  # now, and not after hours of training, when they are measured
         read_data_set(item, folders)
+    described: dict[str, Any] = {}
+    if base is not None:
+        described = advice.describe(plan, train, base)
+        if not plan.tuning.rank:
+            rank = described["advice"]["rank"]
+            plan = dataclasses.replace(plan, tuning=dataclasses.replace(plan.tuning, rank=rank))
+        if progress:
+            tell(advice.plan_text(described))
     work = out.with_name(out.name + ".partial")
     _claim(work, plan, records)
-
-    tuned = [
-        {
-            "recipe": part.name,
-            "settings": asdict(part.tuning),
-            **_run_epochs(part, base, own, held, folder, progress=progress),
-        }
-        for part, own, held, folder in _to_runs(plan, train, held_out, folders, work)
-    ]
-    chosen = [run.pop("checkpoint") for run in tuned]
-    from finsignal.sentiment.export import write_model_folder
 
     card: dict[str, Any] = {
         "made": str(now.date()),
@@ -71,15 +90,48 @@ def fine_tune(
         "data": records,
         "cleaning": counts,
         "split": {"train": len(train), "held_out": len(held_out)},
-        "runs": tuned,
     }
-    finished = write_model_folder(
-        plan, base=base, adapter=_to_mean(chosen, work / "mean"), held_out=held_out, train=train, data=folders,
-        card=card, out=work / "model", progress=progress,
-    )  # fmt: skip
+    rows = export.Rows(train, held_out, folders)
+    if base is None:
+        finished = export.write_tfidf_folder(plan, rows, card=card, out=work / "model", progress=progress)
+    else:
+        where = bases.to_device(device)
+        trackers = make_trackers(report_to, run_name=plan.name, folder=work / "tracking", settings=asdict(plan.tuning))
+        tuned = [
+            run_tuning(part, base, own, held, folder, device=where, trackers=trackers, progress=progress)
+            for part, own, held, folder in _to_runs(plan, train, held_out, folders, work)
+        ]
+        for tracker in trackers:
+            tracker.finish()
+        chosen = [run.pop("checkpoint") for run in tuned]
+        prompt = next(iter([run.pop("prompt") for run in tuned]))
+        training = {"plan": described, "runs": [run | {"steps": run.pop("steps")} for run in tuned]}
+        finished = export.write_model_folder(
+            plan,
+            rows,
+            base=base,
+            checkpoint=_to_mean(chosen, work / "mean"),
+            prompt=prompt,
+            training=training,
+            card={**card, "runs": [{k: v for k, v in run.items() if k != "steps"} for run in tuned]},
+            out=work / "model",
+            progress=progress,
+        )
+    if (work / "tracking").is_dir():
+        shutil.move(work / "tracking", out.with_name(out.name + ".tracking"))
     os.replace(finished, out)
     shutil.rmtree(work)
     return out
+
+
+def tell(lines: Sequence[str]) -> None:
+    """Writes the lines to stderr, above any bar."""
+    import sys
+
+    from tqdm import tqdm
+
+    for line in lines:
+        tqdm.write(line, file=sys.stderr)
 
 
 def _to_runs(
@@ -106,11 +158,11 @@ def _to_mean(checkpoints: list[Path], folder: Path) -> Path:
     """The one checkpoint, or a new one in `folder` whose weights are the mean of those of several."""
     if len(checkpoints) == 1:
         return checkpoints[0]
-    safetensors = require("safetensors.torch", extra="train", work=enc.WORK)
-    weights = [safetensors.load_file(checkpoint / enc.WEIGHTS) for checkpoint in checkpoints]
+    safetensors = require("safetensors.torch", extra="train", work=bases.WORK)
+    weights = [safetensors.load_file(checkpoint / adapters.WEIGHTS) for checkpoint in checkpoints]
     mean = {name: sum(each[name] for each in weights) / len(weights) for name in weights[0]}
     folder.mkdir(exist_ok=True)
-    safetensors.save_file(mean, folder / enc.WEIGHTS)
+    safetensors.save_file(mean, folder / adapters.WEIGHTS)
     return folder
 
 
@@ -128,208 +180,118 @@ def _claim(work: Path, recipe: Recipe, records: list[dict[str, Any]]) -> None:
     settings.write_text(json.dumps(mine), encoding="utf-8")
 
 
-def _run_epochs(
+def run_tuning(
     recipe: Recipe,
     base: Path,
     train: pd.DataFrame,
     held_out: pd.DataFrame,
     work: Path,
     *,
-    progress: bool,
+    device: str = "cpu",
+    trackers: Sequence[Any] = (),
+    progress: bool = False,
 ) -> dict[str, Any]:
-    """`epochs`, the log, one entry an epoch; `chosen_epoch`, from 1, and its `checkpoint`.
+    """What course.run_course gives, with the recipe's name, its settings, and what tuning changed about the base.
 
-    What each epoch left lies in work/epoch-N, which appears when complete.
+    `before`: the base's figures beside the tuned model's on the held-out rows, where the base can answer by itself.
+    `forgetting`: perplexity of both on a general text, or why there is none.
     """
-    tuning = recipe.tuning
-    tokenizer = enc.load_tokenizer(base / "tokenizer.json", recipe.base.max_tokens)
-    classifier = enc.make_classifier(base, tuning, base_name=recipe.base.model)
-    course = _make_course(classifier, tokenizer, train, tuning, {item.name: item.weight for item in recipe.data})
-    parameters, average = course.parameters, course.average
-    held_ids, held_codes = encode(tokenizer, held_out), to_codes(held_out["label"].to_numpy())
-
-    log: list[dict[str, float]] = []
-    for epoch in range(1, tuning.epochs + 1):
-        checkpoint = work / f"epoch-{epoch}"
-        if checkpoint.is_dir():
-            log.append(json.loads((checkpoint / "log.json").read_text("utf-8")))
-            if epoch < tuning.epochs and not (work / f"epoch-{epoch + 1}").is_dir():
-                _load_checkpoint(checkpoint, course)
-            continue
-        loss = _run_epoch(course, epoch=epoch, progress=progress)
-        last = {name: value.detach().clone() for name, value in parameters.items()} if average else {}
-        _put(parameters, average)
-        logits = predict_logits(classifier, held_ids)
-        held = log_loss(held_codes, softmax(logits, fit_temperature(logits, held_codes)))  # as it would be exported
-        log.append({"epoch": epoch, "train_loss": loss, "held_out_log_loss": held})
-        _write_checkpoint(checkpoint, course, parameters | last, log[-1])
-        (work / f"epoch-{epoch - 1}" / RESUME).unlink(missing_ok=True)
-        _put(parameters, last)
-    best = 1 + int(np.argmin([entry["held_out_log_loss"] for entry in log]))
-    return {"epochs": log, "chosen_epoch": best, "checkpoint": work / f"epoch-{best}"}
+    tuning, weight = recipe.tuning, {item.name: item.weight for item in recipe.data}
+    steps = count_steps(len(train), tuning) * tuning.epochs
+    classifier = make_classifier(
+        base, tuning, base_name=recipe.base.model, head=recipe.head, steps=steps, device=device
+    )
+    reader = make_reader(base, recipe, classifier)
+    labels = to_lessons(train, weight, smoothing=tuning.label_smoothing, class_weights=tuning.class_weights)
+    course = make_course(reader.classifier, reader.to_lessons(train, labels, tuning), tuning, trackers=trackers)
+    codes = to_codes(held_out["label"].to_numpy())
+    held_ids = reader.encode(held_out)
+    found = run_course(course, held_ids, codes, work, progress=progress)
+    found["prompt"] = None if reader.prompt is None else asdict(reader.prompt)
+    del course  # and with it the optimiser's memory
+    return {
+        "recipe": recipe.name,
+        "settings": asdict(tuning),
+        **found,
+        **_look_back(reader, recipe, base, found, held_ids, codes),
+    }
 
 
-def tune(
-    classifier: enc.Classifier, tokenizer: Any, rows: pd.DataFrame, tuning: Tuning, *, progress: bool = False
-) -> None:
+def _look_back(
+    reader: Reader, recipe: Recipe, base: Path, found: dict[str, Any], held_ids: list[list[int]], codes: np.ndarray
+) -> dict[str, Any]:
+    """What the best epoch changed about the base: its answers, where it gives any, and its general English."""
+    (adapters.read_weights if recipe.tuning.method == "full" else adapters.read_adapter)(
+        reader.classifier, found["checkpoint"]
+    )
+    untouched = None
+    if recipe.head.kind in ("own", "words") and not adapters.is_adapted(reader.classifier):
+        plain = dataclasses.replace(recipe.tuning, method="frozen")
+        untouched = make_reader(
+            base,
+            recipe,
+            make_classifier(
+                base, plain, base_name=recipe.base.model, head=recipe.head, device=reader.classifier.device.type
+            ),
+        ).classifier
+    size = recipe.tuning.batch_size
+    return {
+        "before": instruct.before_and_after(
+            reader.classifier,
+            codes,
+            lambda classifier: predict_logits(classifier, held_ids, batch_size=size),
+            base=untouched,
+            seed=recipe.tuning.seed,
+        ),
+        "forgetting": forgetting.forgetting(reader.classifier, base, untouched),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """A classifier with what turns rows into its tokens: its tokenizer, and its prompt where its head is of words."""
+
+    classifier: Classifier
+    words: Any
+    prompt: Any = None
+
+    def encode(self, rows: pd.DataFrame) -> list[list[int]]:
+        """Token ids of each row, as in scoring."""
+        if self.prompt is None:
+            return encode(self.words, rows)
+        texts = [to_input("", text) for text in rows["text"]]
+        asked = zip(texts, rows["target"], strict=True)
+        return [instruct.encode_prompt(self.words, self.prompt, *pair) for pair in asked]
+
+    def to_lessons(self, rows: pd.DataFrame, labels: Any, tuning: Tuning) -> Lessons:
+        """The rows as a course learns them."""
+        examples = None
+        if self.prompt is not None:
+            texts = [to_input("", text) for text in rows["text"]]
+            asked = zip(texts, rows["target"], rows["label"], strict=True)
+            examples = [instruct.to_example(self.words, self.prompt, *row) for row in asked]
+        return make_lessons(self.encode(rows), labels, tuning, examples=examples)
+
+
+def make_reader(base: Path, recipe: Recipe, classifier: Classifier) -> Reader:
+    """The reader of a fresh classifier; one with a head of words gets its prompt from the base's chat template."""
+    words = bases.load_words(base, recipe.base.max_tokens)
+    if recipe.head.kind != "words":
+        return Reader(classifier, words)
+    prompt = instruct.make_prompt(bases.load_chat_words(base), recipe.head, max_tokens=recipe.base.max_tokens)
+    instruct.check_answers(words, prompt)
+    first = instruct.first_tokens(words, prompt)
+    return Reader(dataclasses.replace(classifier, first_tokens=first), words, prompt)
+
+
+def tune(classifier: Classifier, words: Any, rows: pd.DataFrame, tuning: Tuning, *, progress: bool = False) -> None:
     """Tunes the classifier on the rows in all epochs of `tuning`, without checkpoints or a held-out part: for trials.
 
     It is left as it would be exported, with the averaged weights where `tuning` has an average.
     """
-    course = _make_course(classifier, tokenizer, rows, tuning, {})
+    labels = to_lessons(rows, {}, smoothing=tuning.label_smoothing, class_weights=tuning.class_weights)
+    course = make_course(classifier, make_lessons(encode(words, rows), labels, tuning), tuning)
     for epoch in range(1, tuning.epochs + 1):
-        _run_epoch(course, epoch=epoch, progress=progress)
-    _put(course.parameters, course.average)
+        run_epoch(course, epoch=epoch, progress=progress)
+    put(course.parameters, course.average)
     classifier.train(False)
-
-
-@dataclass(frozen=True)
-class _Course:
-    """All that an epoch changes or reads: what is tuned, by name, its optimiser and running average; the lessons."""
-
-    classifier: enc.Classifier
-    parameters: dict[str, Any]
-    optimiser: Any
-    average: dict[str, Any]
-    ids: list[list[int]]
-    lessons: np.ndarray
-    tuning: Tuning
-
-
-def _make_course(
-    classifier: enc.Classifier, tokenizer: Any, rows: pd.DataFrame, tuning: Tuning, weight: Mapping[str, float]
-) -> _Course:
-    torch = require("torch", extra="train", work=enc.WORK)
-    parameters = classifier.trainable()
-    rates = to_rates(list(parameters), tuning)
-    groups = [
-        {"params": [value], "share": rates[name], "weight_decay": tuning.weight_decay if value.ndim > 1 else 0.0}
-        for name, value in parameters.items()
-    ]
-    return _Course(
-        classifier,
-        parameters,
-        torch.optim.AdamW(groups, lr=tuning.learning_rate, fused=True),
-        {name: value.detach().clone() for name, value in parameters.items()} if tuning.average else {},
-        encode(tokenizer, rows),
-        to_lessons(rows, weight, smoothing=tuning.label_smoothing),
-        tuning,
-    )
-
-
-def _put(parameters: dict[str, Any], values: dict[str, Any]) -> None:
-    torch = require("torch", extra="train", work=enc.WORK)
-    with torch.no_grad():
-        for name, value in values.items():
-            parameters[name].copy_(value)
-
-
-def to_rates(names: Sequence[str], tuning: Tuning) -> dict[str, float]:
-    """The learning rate of each tensor as a multiple: head_rate for the head, and layer_decay for each layer of the
-    encoder below the uppermost; the embeddings count as the layer below the lowest."""
-    layers = {name: int(found[1]) for name in names if (found := LAYER.search(name))}
-    top = max(layers.values(), default=0)
-    return {
-        name: tuning.head_rate
-        if name.startswith("head.")
-        else tuning.layer_decay ** (top - layers[name] if name in layers else top + 1)
-        for name in names
-    }
-
-
-def learning_rate_share(step: int, *, steps: int, warmup: float) -> float:
-    """Share of the full learning rate at a step (0 is the first): rising over warmup * steps, then linearly to 0."""
-    rising = max(1, round(warmup * steps))
-    return (step + 1) / rising if step < rising else max(0.0, (steps - step) / max(1, steps - rising))
-
-
-def _run_epoch(course: _Course, *, epoch: int, progress: bool) -> float:
-    """The mean training loss of one pass; changes what is tuned, its optimiser and its average."""
-    torch = require("torch", extra="train", work=enc.WORK)
-    from tqdm import tqdm
-
-    classifier, ids, tuning, trained = course.classifier, course.ids, course.tuning, course.parameters
-    # Seeded by epoch, so that dropout after a resumed start is what it would have been.
-    torch.manual_seed(tuning.seed + epoch)
-    batches = make_batches(
-        np.array([len(row) for row in ids]), batch_size=tuning.batch_size, seed=tuning.seed, epoch=epoch
-    )
-    steps = len(batches) * tuning.epochs
-    if tuning.method == "qlora":
-        enc.check_unpacked(classifier.encoder)
-    classifier.train(True)
-    total = 0.0
-    bar = tqdm(batches, desc=f"epoch {epoch}/{tuning.epochs}", disable=not progress, unit="batch")
-    for number, parts in enumerate(bar):
-        share = learning_rate_share((epoch - 1) * len(batches) + number, steps=steps, warmup=tuning.warmup)
-        for group in course.optimiser.param_groups:
-            group["lr"] = tuning.learning_rate * share * group["share"]
-        course.optimiser.zero_grad(set_to_none=True)
-        size, value = sum(len(rows) for rows in parts), 0.0
-        for rows in parts:
-            logits = classifier.logits(*enc.to_batch([ids[row] for row in rows]))
-            loss = -(torch.from_numpy(course.lessons[rows]) * torch.log_softmax(logits, dim=1)).sum() / size
-            loss.backward()
-            value += float(loss.detach())
-        if number == 0 and (lost := [name for name, tensor in trained.items() if tensor.grad is None]):
-            raise ModelError(f"epoch {epoch}: no gradient reaches {len(lost)} tensors, first {lost[0]!r}.")
-        if not np.isfinite(value):
-            raise ModelError(f"epoch {epoch}, batch {number}: the loss is {value}; lower the learning rate.")
-        torch.nn.utils.clip_grad_norm_(trained.values(), tuning.clip)
-        course.optimiser.step()
-        if course.average:
-            done = (epoch - 1) * len(batches) + number + 1
-            decay = min(tuning.average, done / (done + 10))  # the first steps hardly count
-            with torch.no_grad():
-                for name, tensor in trained.items():
-                    course.average[name].lerp_(tensor, 1 - decay)
-        total += value * size
-        bar.set_postfix(loss=f"{total / (number + 1) / tuning.batch_size:.3f}", refresh=False)
-    return total / len(ids)
-
-
-def predict_logits(classifier: enc.Classifier, ids: list[list[int]], *, batch_size: int = 32) -> np.ndarray:
-    """Logits in row order, float64 (n, 3), dropout off."""
-    torch = require("torch", extra="train", work=enc.WORK)
-    classifier.train(False)
-    order = np.argsort([len(row) for row in ids], kind="stable")
-    out = np.empty((len(ids), 3))
-    with torch.no_grad():
-        for start in range(0, len(ids), batch_size):
-            rows = order[start : start + batch_size]
-            out[rows] = classifier.logits(*enc.to_batch([ids[row] for row in rows])).numpy()
-    return out
-
-
-def _write_checkpoint(folder: Path, course: _Course, values: dict[str, Any], entry: dict[str, float]) -> None:
-    """The classifier as it would be exported, and beside it what a resumed run needs: values of the last step, their
-    optimiser's state, and the average."""
-    safetensors = require("safetensors.torch", extra="train", work=enc.WORK)
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
-    (enc.write_weights if course.tuning.method == "full" else enc.write_adapter)(course.classifier, unfinished)
-    tensors = {f"{name}|value": value.detach().contiguous() for name, value in values.items()}
-    tensors |= {f"{name}|average": value for name, value in course.average.items()}
-    for name, value in course.parameters.items():
-        state = course.optimiser.state[value]
-        tensors |= {f"{name}|{key}": part.detach().contiguous() for key, part in state.items()}
-    safetensors.save_file(tensors, unfinished / RESUME)
-    (unfinished / "log.json").write_text(json.dumps(entry), encoding="utf-8")
-    os.replace(unfinished, folder)
-
-
-def _load_checkpoint(folder: Path, course: _Course) -> None:
-    torch = require("torch", extra="train", work=enc.WORK)
-    safetensors = require("safetensors.torch", extra="train", work=enc.WORK)
-    tensors = safetensors.load_file(folder / RESUME)
-    for name in course.average:
-        course.average[name] = tensors[f"{name}|average"]
-    with torch.no_grad():
-        for name, value in course.parameters.items():
-            value.copy_(tensors[f"{name}|value"])
-            course.optimiser.state[value] = {
-                key.rpartition("|")[2]: part
-                for key, part in tensors.items()
-                if key.startswith(f"{name}|") and not key.endswith(("|value", "|average"))
-            }

@@ -17,6 +17,7 @@ from finsignal.sentiment import labelled
 from finsignal.sentiment.labelled import clean_labelled, split_by_text
 from finsignal.sentiment.prompt import to_input, to_pairs
 from finsignal.sentiment.recipe import DataSet, Recipe
+from finsignal.sentiment.tuning.losses import row_weights
 from finsignal.tables import LABELS
 
 CASHTAG = re.compile(r"\$([A-Z]{1,6})\b")
@@ -111,27 +112,15 @@ def encode(tokenizer: Any, rows: pd.DataFrame) -> list[list[int]]:
     return [tokenizer.encode(*([pair] if isinstance(pair, str) else pair)).ids for pair in pairs]
 
 
-def to_lessons(rows: pd.DataFrame, weight: Mapping[str, float], *, smoothing: float) -> np.ndarray:
-    """What is to be learned of each row, float32 (n, 3): its smoothed label, times the weight of its source.
+def to_lessons(
+    rows: pd.DataFrame, weight: Mapping[str, float], *, smoothing: float, class_weights: str = "none"
+) -> np.ndarray:
+    """What is to be learned of each row, float32 (n, 3): its smoothed label, times the weight of its source and label.
 
     The weights are scaled to a mean of 1 over the rows, so that they leave the learning rate alone.
     """
-    weights = np.array([weight.get(source, 1.0) for source in rows["source"]])
-    labels = np.eye(len(LABELS))[to_codes(rows["label"].to_numpy())]
+    codes = to_codes(rows["label"].to_numpy())
+    weights = row_weights(codes, np.array([weight.get(source, 1.0) for source in rows["source"]]), class_weights)
+    labels = np.eye(len(LABELS))[codes]
     labels = labels * (1 - smoothing) + smoothing / len(LABELS)
-    return (labels * (weights / weights.mean())[:, None]).astype(np.float32)
-
-
-def make_batches(lengths: np.ndarray, *, batch_size: int, seed: int, epoch: int) -> list[list[np.ndarray]]:
-    """Row positions of one epoch: every row once, in random batches, each cut by length into parts of about 16 rows.
-
-    A batch is run in parts, the shorter rows first, so that little is padded. Batches of rows of like length would pad
-    even less, but length goes with source and label here, and such batches pull the model to and fro.
-    """
-    order = np.random.default_rng([seed, epoch]).permutation(len(lengths))
-    batches = []
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        rows = rows[np.argsort(lengths[rows], kind="stable")]
-        batches.append([part for part in np.array_split(rows, max(2, len(rows) // 16)) if len(part)])
-    return batches
+    return (labels * weights[:, None]).astype(np.float32)
