@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,20 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finsignal.errors import ModelError, TableError, did_you_mean
+from finsignal.errors import ModelError, TableError
 from finsignal.sentiment.calibrate import softmax
+from finsignal.sentiment.folder import CARD as CARD
+from finsignal.sentiment.folder import GRAPH, KINDS, LABELS, TOKENIZER, read_card, read_verified, to_order
 from finsignal.sentiment.prompt import clean, to_input, to_named, to_pairs
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# As tables.LABELS, which a test holds: without pandas, a process that scores a few headlines starts sooner.
-LABELS = ("negative", "neutral", "positive")
-
 DEFAULT = Path(__file__).parent / "default"
-GRAPH, TOKENIZER, CARD = "model.onnx", "tokenizer.json", "card.json"
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz")
-PUBLISHED = "A published classifier, by hub id or folder, is for finsignal evaluate alone."
 CHUNK = 16  # texts handed to a thread at once
 
 SLOW_FUSIONS = ["SkipLayerNormFusion", "EmbedLayerNormFusion"]  # slower on CPUs than the operators they replace
@@ -132,19 +127,35 @@ class Model:
         return out
 
 
-def load_model(folder: Path | str | None = None, *, label_map: Mapping[str, str] | None = None) -> Model:
-    """The model of a folder; without one, the model that ships.
+def load_model(
+    folder: Path | str | None = None, *, label_map: Mapping[str, str] | None = None, base: Path | str | None = None
+) -> Model:
+    """The model of a folder, of any kind; without one, the model that ships.
 
-    The card lists the folder's files with their SHA-256, and its label names in the order of the graph's outputs, in
+    The card says the kind: "onnx", where it says nothing; "torch", a base with what tuning changed (see
+    tuned.load_tuned_model, which `base` is for); or "tfidf" (see tfidf.load_tfidf_model).
+
+    The card lists the folder's files with their SHA-256, and its label names in the order of the model's outputs, in
     any order. label_map turns other label names into negative, neutral and positive. Each file is read once, and what
     was verified is what runs, whatever becomes of the folder meanwhile.
 
     Raises ModelError, naming the file, where one is missing, altered, or a pickle, which could run code when read.
     """
     folder = DEFAULT if folder is None else Path(folder)
-    card = _read_card(folder)
-    order = _to_order([str(name) for name in card["labels"]], label_map, folder)
-    files = _read_verified(folder, card["files"])
+    card = read_card(folder)
+    kind = card.get("kind", "onnx")
+    if kind == "torch":
+        from finsignal.sentiment.tuned import load_tuned_model
+
+        return load_tuned_model(folder, label_map=label_map, base=base)
+    if base is not None:
+        raise ModelError(f"{folder}: a base was given, but the model is of kind {kind!r}, which has none to put it on.")
+    if kind == "tfidf":
+        from finsignal.sentiment.tfidf import load_tfidf_model
+
+        return load_tfidf_model(folder, label_map=label_map)
+    order = to_order([str(name) for name in card["labels"]], label_map, folder)
+    files = read_verified(folder, card["files"], keep=KINDS[kind])
     import onnxruntime
     from tokenizers import Tokenizer
 
@@ -188,109 +199,6 @@ def digest_of(card: Mapping[str, Any]) -> str:
     if card.get("target_aware", False):
         settings["target_aware"] = True
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def _read_card(folder: Path) -> dict[str, Any]:
-    """The card of a model folder, its values checked. Raises ModelError, naming the key with expected and found."""
-    if not folder.is_dir():
-        raise ModelError(f"{folder}: no such model folder. {PUBLISHED}")
-    pickles = sorted(path.name for path in folder.rglob("*") if path.suffix.lower() in PICKLES)
-    if pickles:
-        raise ModelError(f"{folder}: holds {pickles[0]}; pickled weights can run code and are never loaded. Remove it.")
-    try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    except FileNotFoundError as err:
-        raise ModelError(f"{folder}: no {CARD}; it is no model folder, or training was cut short. {PUBLISHED}") from err
-    except OSError as err:
-        raise ModelError(f"{folder}: {CARD} cannot be read ({err.strerror or err}).") from err
-    except ValueError as err:
-        raise ModelError(f"{folder}: {CARD} is not JSON ({err}).") from err
-    _check_card(card, folder)
-    for name in (GRAPH, TOKENIZER):
-        if name not in card["files"]:
-            raise ModelError(f"{folder}: {CARD} lists no file {name!r}.")
-    return card
-
-
-def _read_verified(folder: Path, files: Mapping[str, str]) -> dict[str, bytes]:
-    """The bytes of graph and tokenizer, after each of `files` (name -> SHA-256) was read, once, and found unaltered."""
-    kept = {}
-    for name, expected in files.items():
-        try:
-            content = (folder / name).read_bytes()
-        except (FileNotFoundError, NotADirectoryError) as err:
-            raise ModelError(f"{folder}: file {name} is missing; expected SHA-256 {expected}.") from err
-        except OSError as err:
-            raise ModelError(f"{folder}: file {name} cannot be read ({err.strerror or err}).") from err
-        found = hashlib.sha256(content).hexdigest()
-        if found != expected:
-            raise ModelError(f"{folder}: file {name} was altered: expected SHA-256 {expected}, found {found}.")
-        if name in (GRAPH, TOKENIZER):
-            kept[name] = content
-    return kept
-
-
-def _check_card(card: Any, folder: Path) -> None:
-    if not isinstance(card, dict):
-        raise ModelError(f"{folder}: {CARD} holds {_short(card)}; expected an object of keys and values.")
-    for key, (holds, expected) in CARD_KEYS.items():
-        value = card
-        for part in key.split("."):
-            if part not in value:
-                raise ModelError(f"{folder}: {CARD} has no key {key!r}.")
-            value = value[part]
-        if not holds(value):
-            raise ModelError(f"{folder}: {CARD}: {key} is {_short(value)}; expected {expected}.")
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
-
-
-def _is_above_zero(value: Any) -> bool:
-    # true and false are integers to Python, and JSON as Python reads it may hold NaN and Infinity
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
-
-
-def _is_instant(value: Any) -> bool:
-    try:
-        return datetime.fromisoformat(value).tzinfo is not None
-    except (TypeError, ValueError):
-        return False
-
-
-INSTANT_WANTED = "an ISO 8601 time with a zone, such as 2023-01-01T00:00:00+00:00"
-# What the card must hold: a mapping stands before the keys within it.
-CARD_KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "name": (_is_text, "a name"),
-    "labels": (lambda v: isinstance(v, list) and all(map(_is_text, v)), "a list of names"),
-    "max_tokens": (lambda v: isinstance(v, int) and _is_above_zero(v), "a whole number above 0"),
-    "temperature": (_is_above_zero, "a finite number above 0"),
-    "trained_until": (_is_instant, INSTANT_WANTED),
-    "base": (lambda v: isinstance(v, dict), "an object"),
-    "base.known_until": (_is_instant, INSTANT_WANTED),
-    "data": (
-        lambda v: isinstance(v, list) and all(isinstance(s, dict) and _is_text(s.get("name")) for s in v),
-        "a list of data sets, each an object with a name",
-    ),
-    "files": (lambda v: isinstance(v, dict) and all(map(_is_text, v.values())), "an object of file names and SHA-256"),
-}
-
-
-def _to_order(names: list[str], label_map: Mapping[str, str] | None, folder: Path) -> tuple[int, ...]:
-    mapped = [str((label_map or {}).get(name, name)) for name in names]
-    if sorted(mapped) != sorted(LABELS):
-        odd = next((name for name in mapped if name not in LABELS), mapped[0] if mapped else "")
-        raise ModelError(
-            f"{folder}: labels are {names}; expected {list(LABELS)} in any order.{did_you_mean(odd, LABELS)} "
-            "Pass a label map."
-        )
-    return tuple(mapped.index(name) for name in LABELS)
 
 
 def score_texts(
