@@ -198,7 +198,14 @@ def test_chat_false_gives_the_plain_prompt(llama: Any) -> None:
     assert prompt_of(llama, chat=False) == prompt_of(make_tokenizer(None))
 
 
-@pytest.mark.parametrize("template", [LLAMA, LLAMA.replace("if not date_string is defined", "if true")])
+@pytest.mark.parametrize(
+    "template",
+    [
+        LLAMA,
+        LLAMA.replace("if not date_string is defined", "if true"),  # asks the clock, whatever it is told
+        LLAMA.replace("('%d %b %Y')", "(form)"),  # asks it in a form not known beforehand, where it is told nothing
+    ],
+)
 def test_the_prompt_is_the_same_on_every_day(template: str, two_days: Any) -> None:
     one, other = two_days(lambda: prompt_of(make_tokenizer(template)))
 
@@ -212,6 +219,14 @@ def test_a_template_that_writes_the_date_whatever_it_is_told_is_refused() -> Non
     )
     with pytest.raises(ModelError, match="differ from day to day; set chat = false"):
         prompt_of(tokenizer)
+
+
+def test_a_template_that_always_thinks_is_refused() -> None:
+    off = "{%- if enable_thinking is defined and enable_thinking is false %}"
+    off += "{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}"
+    assert off in QWEN
+    with pytest.raises(ModelError, match="opens a thought"):
+        prompt_of(make_tokenizer(QWEN.replace(off, "{{- '<think>\\n' }}")))
 
 
 @pytest.mark.parametrize("change", ["| upper", "| replace('T', '')", "[:4]"])
@@ -363,6 +378,15 @@ def test_an_example_that_learns_anything_but_the_answer_is_refused(example: Any)
     asking.check_example(([1, 2, 3, 4], [-100, -100, 3, 4]), [1, 2])
     with pytest.raises(ModelError, match="example: "):
         asking.check_example(example, [1, 2])
+
+
+def test_every_example_is_checked(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[Any] = []
+    monkeypatch.setattr(asking, "check_example", lambda example, start: checked.append((example, start)))
+    prompt, words = prompt_of(llama), llama.backend_tokenizer
+    made = [to_example(words, prompt, text, "", "neutral") for text in TEXTS]
+
+    assert checked == [(example, encode_prompt(words, prompt, text)) for example, text in zip(made, TEXTS, strict=True)]
 
 
 def loss_by_hand(model: Any, example: Any) -> float:

@@ -56,7 +56,8 @@ def make_prompt(tokenizer: Any, head: Head, *, max_tokens: int) -> Prompt:
     The template is rendered once, with the instruction as the system's words (in front of the text, where it takes none
     or drops them), without thinking, on a fixed day. The end is the token that the template writes behind an answer.
 
-    Raises ModelError for a template that writes the date whatever it is told, or that changes the text.
+    Raises ModelError for a template that writes the date, or lets the model think first, whatever it is told, and for
+    one that changes the text.
     """
     if not head.chat or tokenizer.chat_template is None:
         return Prompt(
@@ -77,6 +78,11 @@ def make_prompt(tokenizer: Any, head: Head, *, max_tokens: int) -> Prompt:
             "for a plain prompt."
         )
     before, after = rendered.split(TEXT)
+    if "<think>" in after.rpartition("</think>")[2]:
+        raise ModelError(
+            "chat template: it opens a thought and cannot be told not to, so that the answer would not follow at once; "
+            "set chat = false in [head], or take a base that answers without thinking."
+        )
     asked = _render(tokenizer, [*messages, {"role": "assistant", "content": ANSWER}], answered=True) or ""
     led = asked.removeprefix(rendered).partition(ANSWER)[0] if asked.startswith(rendered) else ""
     # A space in front of a word is part of its token in most vocabularies.
