@@ -32,6 +32,7 @@ from finsignal.sentiment.tuning.course import (
 )
 from finsignal.sentiment.tuning.heads import Classifier, make_classifier
 from finsignal.sentiment.tuning.lessons import encode, read_data_set, read_parts, to_lessons
+from finsignal.sentiment.tuning.losses import oversample
 from finsignal.sentiment.tuning.optimise import count_steps
 from finsignal.sentiment.tuning.tracking import make_trackers
 
@@ -73,12 +74,11 @@ def fine_tune(
     train, held_out, counts, records = read_parts(plan, folders)
     for item in plan.report:  # now, and not after hours of training, when they are measured
         read_data_set(item, folders)
-    described: dict[str, Any] = {}
+    described, where = {}, ""
     if base is not None:
-        described = advice.describe(plan, train, base)
-        if not plan.tuning.rank:
-            rank = described["advice"]["rank"]
-            plan = dataclasses.replace(plan, tuning=dataclasses.replace(plan.tuning, rank=rank))
+        where = bases.to_device(device)
+        plan = dataclasses.replace(plan, tuning=advice.with_rank(plan.tuning, len(train)))
+        described = advice.describe(plan, count_drawn(train, plan.tuning), base, device=where)
         if progress:
             tell(advice.plan_text(described))
     work = out.with_name(out.name + ".partial")
@@ -95,7 +95,6 @@ def fine_tune(
     if base is None:
         finished = export.write_tfidf_folder(plan, rows, card=card, out=work / "model", progress=progress)
     else:
-        where = bases.to_device(device)
         trackers = make_trackers(report_to, run_name=plan.name, folder=work / "tracking", settings=asdict(plan.tuning))
         tuned = [
             run_tuning(part, base, own, held, folder, device=where, trackers=trackers, progress=progress)
@@ -197,7 +196,7 @@ def run_tuning(
     `forgetting`: perplexity of both on a general text, or why there is none.
     """
     tuning, weight = recipe.tuning, {item.name: item.weight for item in recipe.data}
-    steps = count_steps(len(train), tuning) * tuning.epochs
+    steps = count_steps(count_drawn(train, tuning), tuning) * tuning.epochs
     classifier = make_classifier(
         base, tuning, base_name=recipe.base.model, head=recipe.head, steps=steps, device=device
     )
@@ -221,9 +220,7 @@ def _look_back(
     reader: Reader, recipe: Recipe, base: Path, found: dict[str, Any], held_ids: list[list[int]], codes: np.ndarray
 ) -> dict[str, Any]:
     """What the best epoch changed about the base: its answers, where it gives any, and its general English."""
-    (adapters.read_weights if recipe.tuning.method == "full" else adapters.read_adapter)(
-        reader.classifier, found["checkpoint"]
-    )
+    adapters.read_tuned(reader.classifier, found["checkpoint"])
     untouched = None
     if recipe.head.kind in ("own", "words") and not adapters.is_adapted(reader.classifier):
         plain = dataclasses.replace(recipe.tuning, method="frozen")
@@ -245,6 +242,11 @@ def _look_back(
         ),
         "forgetting": forgetting.forgetting(reader.classifier, base, untouched),
     }
+
+
+def count_drawn(rows: pd.DataFrame, tuning: Tuning) -> int:
+    """How many rows an epoch reads: more than there are where the rarer labels are drawn several times."""
+    return len(oversample(to_codes(rows["label"].to_numpy()), tuning.seed)) if tuning.oversample else len(rows)
 
 
 @dataclasses.dataclass(frozen=True)

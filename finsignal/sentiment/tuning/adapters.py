@@ -20,7 +20,7 @@ def is_adapted(classifier: Classifier) -> bool:
 
 
 def write_tuned(classifier: Classifier, folder: Path) -> None:
-    """Writes what was tuned: the adapter in peft's own layout and the head beside it, the head alone, or all weights."""
+    """Writes what was tuned: the adapter in peft's layout and the head beside it, the head alone, or every weight."""
     tuned = classifier.trainable()
     if is_adapted(classifier) or all(name.startswith("head.") for name in tuned):
         write_adapter(classifier, folder)
@@ -58,6 +58,11 @@ def write_weights(classifier: Classifier, folder: Path) -> None:
     safetensors.save_file(weights, folder / WEIGHTS)
 
 
+def read_tuned(classifier: Classifier, folder: Path) -> None:
+    """Puts what write_tuned left in the folder into the classifier. Raises ModelError where it does not fit."""
+    (read_weights if (folder / WEIGHTS).is_file() else read_adapter)(classifier, folder)
+
+
 def read_weights(classifier: Classifier, folder: Path) -> None:
     """Puts what write_weights left in the folder into the classifier. Raises ModelError where it does not fit."""
     torch = require("torch", extra="train", work=WORK)
@@ -70,18 +75,21 @@ def read_weights(classifier: Classifier, folder: Path) -> None:
             value.copy_(weights[name])
 
 
-def read_adapter(classifier: Classifier, folder: Path) -> None:
-    """Puts what write_adapter left in the folder into the classifier. Raises ModelError where it does not fit."""
+def read_adapter(classifier: Classifier, folder: Path, *, name: str = "default") -> None:
+    """Puts what write_adapter left in the folder into the classifier, its adapter under peft's `name`.
+
+    Raises ModelError where it does not fit.
+    """
     peft = require("peft", extra="train", work=WORK)
     safetensors = require("safetensors.torch", extra="train", work=WORK)
     if is_adapted(classifier):
         values = {name: value.float() for name, value in safetensors.load_file(folder / ADAPTER).items()}
         with quiet():
-            own = peft.get_peft_model_state_dict(classifier.encoder)
+            own = peft.get_peft_model_state_dict(classifier.encoder, adapter_name=name)
             if {name: value.shape for name, value in own.items()} != {n: v.shape for n, v in values.items()}:
                 odd = sorted(set(own) ^ set(values)) or [n for n in own if own[n].shape != values[n].shape]
                 raise ModelError(f"{folder}: the adapter does not fit this base; {len(odd)} tensors, first {odd[0]}.")
-            peft.set_peft_model_state_dict(classifier.encoder, values)
+            peft.set_peft_model_state_dict(classifier.encoder, values, adapter_name=name)
     if classifier.head is not None:
         values = {name: value.float() for name, value in safetensors.load_file(folder / HEAD).items()}
         own = classifier.head.state_dict()
@@ -97,10 +105,7 @@ def load_tuned(folder: Path, checkpoint: Path, *, head: Head | None = None, devi
     Raises ModelError where the two do not fit.
     """
     classifier = _load_unmerged(folder, checkpoint, Head() if head is None else head, device)
-    if (checkpoint / WEIGHTS).is_file():
-        read_weights(classifier, checkpoint)
-    else:
-        read_adapter(classifier, checkpoint)
+    read_tuned(classifier, checkpoint)
     if hasattr(classifier.encoder, "merge_and_unload"):
         classifier = _replace(classifier, merge_into_base(classifier.encoder))
     classifier.train(False)
@@ -109,9 +114,14 @@ def load_tuned(folder: Path, checkpoint: Path, *, head: Head | None = None, devi
 
 def _load_unmerged(folder: Path, checkpoint: Path, head: Head, device: str) -> Classifier:
     peft = require("peft", extra="train", work=WORK)
+    safetensors = require("safetensors.torch", extra="train", work=WORK)
     full = (checkpoint / WEIGHTS).is_file()
     module = load_base(folder, kind=head.kind, method="full" if full else "lora", device=device)
     hidden, pad = module.config.get_text_config().hidden_size, module.config.get_text_config().pad_token_id
+    if full:  # all of it, or a frozen base's own head alone
+        names = set(safetensors.load_file(checkpoint / WEIGHTS))
+        for name, value in module.named_parameters():
+            value.requires_grad_(f"encoder.{name}" in names)
     if (checkpoint / ADAPTER_CONFIG).is_file():
         with quiet():
             module = peft.get_peft_model(module, peft.PeftConfig.from_pretrained(str(checkpoint)))

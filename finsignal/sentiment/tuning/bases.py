@@ -24,6 +24,7 @@ from finsignal.tables import LABELS
 WORK = "training a sentiment model"
 PACKAGE = "package:"
 NF4, INT8 = ("qlora",), ("lora_8bit",)  # the methods whose base is quantised
+HEAD_NAMES = ("classifier", "score")  # where transformers puts the head of a sequence classifier
 CLASSES = {
     "mean": "AutoModel",
     "last": "AutoModel",
@@ -115,17 +116,19 @@ def load_base(
         options["device_map"] = {"": device}
     if method in NF4 + INT8:
         require("bitsandbytes", extra="train", work=method)
-        compute = getattr(torch, precision or "bfloat16")
+        kept = {"llm_int8_skip_modules": list(HEAD_NAMES)} if kind == "own" else {}  # a head that is tuned itself
         options["quantization_config"] = (
             transformers.BitsAndBytesConfig(
                 load_in_4bit=True,
                 bnb_4bit_quant_type="nf4",
                 bnb_4bit_use_double_quant=True,
-                bnb_4bit_compute_dtype=compute,
+                bnb_4bit_compute_dtype=getattr(torch, precision or "bfloat16"),
+                **kept,
             )
             if method in NF4
-            else transformers.BitsAndBytesConfig(load_in_8bit=True)
+            else transformers.BitsAndBytesConfig(load_in_8bit=True, **kept)
         )
+        logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_no_cast)
     elif config.get("model_type") == "bert":
         options["attn_implementation"] = "eager"  # the only one that the ONNX exporter traces for any length
     try:
@@ -147,6 +150,11 @@ def load_base(
         if full:
             raise ModelError(f"base {folder}: {len(full)} linear layers were left unquantised, first {full[0]!r}.")
     return module
+
+
+def _is_no_cast(record: logging.LogRecord) -> bool:
+    """Not the warning that INT8 layers give at every forward in float32, and no other way to have."""
+    return not record.getMessage().startswith("MatMul8bitLt: inputs will be cast")
 
 
 def _head_names(module: Any) -> list[str]:

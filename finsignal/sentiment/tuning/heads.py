@@ -18,9 +18,9 @@ from finsignal.tables import LABELS
 class Classifier:
     """A base (torch module, perhaps wrapped by peft) and its head (torch Linear, hidden size to 3, or None).
 
-    kind: as in recipe.Head. order: the base's own output for each of LABELS. first_tokens: of the answers, as LABELS are
-    ordered. pad: what shorter rows are filled with, always masked. arithmetic: torch dtype of the forward, "" for that
-    of the weights.
+    kind: as in recipe.Head. order: the base's own output for each of LABELS. first_tokens: of the answers, in that
+    order. pad: what shorter rows are filled with, always masked. arithmetic: torch dtype of the forward, "" for that of
+    the weights.
     """
 
     encoder: Any
@@ -86,7 +86,8 @@ class Classifier:
 
     def to_batch(self, ids: list[list[int]]) -> tuple[Any, Any]:
         """Token ids padded on the right to the longest row, and their mask, int64 (batch, length), on its device."""
-        return tuple(part.to(self.device) for part in to_batch(ids, pad=self.pad))  # type: ignore[return-value]
+        padded, mask = to_batch(ids, pad=self.pad)
+        return padded.to(self.device), mask.to(self.device)
 
 
 def make_head(hidden: int, kind: str) -> Any:

@@ -57,7 +57,7 @@ def learning_rate_share(step: int, *, steps: int, warmup: float, schedule: str =
 
 
 def check_warmup(*, steps: int, tuning: Tuning) -> None:
-    """Raises ConfigError where the rate would still be rising at the last step, as with a number of steps for a share."""
+    """Raises ConfigError where the learning rate would still be rising at the last step."""
     rising = round(tuning.warmup * steps)
     if rising >= steps and tuning.warmup > 0:
         raise ConfigError(
