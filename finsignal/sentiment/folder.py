@@ -72,7 +72,7 @@ def _check_card(card: Any, folder: Path) -> None:
     if not isinstance(kind, str) or kind not in KINDS:
         meant = did_you_mean(str(kind), KINDS)
         raise ModelError(f"{folder}: {CARD}: kind is {_short(kind)}.{meant} Expected one of {sorted(KINDS)}.")
-    for key, (holds, expected) in CARD_KEYS.items():
+    for key, (holds, expected) in {**CARD_KEYS, **(TORCH_KEYS if kind == "torch" else {})}.items():
         if key == "max_tokens" and kind == "tfidf":
             continue  # it reads the whole text
         value = card
@@ -120,6 +120,13 @@ CARD_KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         "a list of data sets, each an object with a name",
     ),
     "files": (lambda v: isinstance(v, dict) and all(map(_is_text, v.values())), "an object of file names and SHA-256"),
+}
+TORCH_KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "method": (_is_text, "the name of a method"),
+    "head": (lambda v: isinstance(v, dict), "an object"),
+    "head.kind": (_is_text, "the name of a kind of head"),
+    "base.model": (_is_text, "a folder, a hub id, or package: and a name"),
+    "base.sha256": (_is_text, "the SHA-256 of the base's weights"),
 }
 
 

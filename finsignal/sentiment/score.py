@@ -87,7 +87,7 @@ class Model:
                 out[row] = self.session.run(None, {"input_ids": ids})[0][0, self.order]
             return len(rows)
 
-        with _bar(len(pairs), progress) as bar:
+        with show_bar(len(pairs), progress) as bar:
             if len(pairs) <= CHUNK:  # starting threads would cost a single text half as much again
                 bar.update(run(0))
                 return out
@@ -275,7 +275,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _bar(total: int, progress: bool) -> Any:
+def show_bar(total: int, progress: bool) -> Any:
     from tqdm import tqdm
 
     return tqdm(total=total, desc="scoring", unit="text", disable=not progress)

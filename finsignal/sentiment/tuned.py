@@ -1,0 +1,392 @@
+"""A model folder of kind "torch": what tuning changed of a base, put on that very base again, and scored.
+
+A text's probabilities never depend on its neighbours: nothing is padded, for only texts of as many tokens share a
+batch; and on the CPU each runs by itself, bit for bit the same. A GPU gets batches of one size, filled up by a row
+again, so that the same kernels run whatever is asked beside a text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import hashlib
+import json
+import shutil
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finsignal.errors import FinsignalError, ModelError, did_you_mean, require
+from finsignal.sentiment.folder import TOKENIZER, read_card, read_verified, to_order
+from finsignal.sentiment.score import Model, show_bar
+
+if TYPE_CHECKING:
+    from finsignal.sentiment.tuning.asking import Prompt
+
+WORK = "a tuned model of kind torch"
+ROWS = {"cpu": 1, "cuda": 16}  # of one forward pass
+EMPTY = (-1e4, 0.0, -1e4)  # logits of a text of which the tokenizer leaves nothing: surely neutral
+NOT_SCORING = ("README.md", "training.json")
+PEFT = {"lora": "LORA", "qlora": "LORA", "lora_8bit": "LORA", "adalora": "ADALORA"} | {
+    "prefix": "PREFIX_TUNING",
+    "prompt": "PROMPT_TUNING",
+}
+PRECISIONS = {"qlora": "nf4", "lora_8bit": "int8"}  # of a base loaded as it was in training
+CANNOT_LOAD = (AttributeError, ImportError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class TunedModel(Model):
+    """A loaded folder of kind "torch"; `session` is its tuning.heads.Classifier, which several models may share.
+
+    precision: of the base's weights, float32, bfloat16, nf4 or int8; `digest` and `name` tell them apart, for they do
+    not give quite the same. prompt: what a head of words reads around a text, else None. adapter: peft's name for it on
+    a shared base. lock: held while the base has this adapter on.
+    """
+
+    precision: str = "float32"
+    prompt: Prompt | None = field(default=None, repr=False, compare=False)
+    adapter: str = field(default="default", repr=False, compare=False)
+    lock: Any = field(default_factory=threading.RLock, repr=False, compare=False)
+
+    def encode(self, pair: str | tuple[str, str]) -> list[int]:
+        """The token ids of a cleaned text, or of a text and its target: those of training."""
+        if self.prompt is None:
+            return list(self.tokenizer.encode(*([pair] if isinstance(pair, str) else pair)).ids)
+        from finsignal.sentiment.tuning.asking import encode_prompt
+
+        text, target = (pair, "") if isinstance(pair, str) else pair
+        return encode_prompt(self.tokenizer, self.prompt, text, target)
+
+    def _run(self, pairs: list[str | tuple[str, str]], *, progress: bool) -> np.ndarray:
+        torch = require("torch", extra="train", work=WORK)
+        rows = [self.encode(pair) for pair in pairs]
+        known = self.session.encoder.get_input_embeddings().weight.shape[0]
+        largest = max((max(row) for row in rows if row), default=0)
+        if largest >= known:
+            raise ModelError(f"{self.name}: its tokenizer gives token {largest}, but the base knows {known} tokens.")
+        out = np.tile(EMPTY, (len(rows), 1))
+        device = self.session.device
+        with show_bar(len(rows), progress) as bar, self._switched_on(), torch.inference_mode():
+            for batch in to_batches([len(row) for row in rows], ROWS[device.type]):
+                ids = torch.tensor([rows[row] for row in batch], device=device)
+                if ids.shape[1]:
+                    out[batch] = self.session.logits(ids, torch.ones_like(ids)).double().cpu().numpy()
+                bar.update(len(set(batch)))
+        if not np.isfinite(out).all():
+            raise ModelError(f"{self.name}: it gives logits that are not finite; its weights or base are damaged.")
+        return out[:, list(self.order)]
+
+    @contextlib.contextmanager
+    def _switched_on(self) -> Iterator[None]:
+        with self.lock:
+            encoder = self.session.encoder
+            if hasattr(encoder, "peft_config") and encoder.active_adapter != self.adapter:
+                encoder.set_adapter(self.adapter, inference_mode=True)
+            yield
+
+
+def to_batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Row numbers in batches of one length and of `size` rows each, the last row again where there are too few."""
+    order = np.argsort(np.array(lengths, dtype=np.int64), kind="stable")
+    for part in np.split(order, np.flatnonzero(np.diff(np.array(lengths)[order])) + 1):
+        for start in range(0, len(part), size):
+            batch = part[start : start + size].tolist()
+            yield batch + batch[-1:] * (size - len(batch))
+
+
+def load_tuned_model(
+    folder: Path | str,
+    *,
+    label_map: Mapping[str, str] | None = None,
+    base: Path | str | None = None,
+    device: str = "",
+    quantised: bool = False,
+) -> TunedModel:
+    """The model of a folder whose card has kind "torch", on its base, dropout off.
+
+    The base is the card's (a folder, a hub id, or package: and a name), or `base` in its place, and must have the
+    weights that the card names by SHA-256. device: "cpu", "cuda", or without one a GPU where there is one. The base is
+    float32 on the CPU, bfloat16 on a GPU (float32 where all of its weights were tuned), or, where `quantised`, as it
+    was in training (qlora: NF4, lora_8bit: INT8).
+
+    Raises ModelError where the folder is no such model, a file is missing or altered, the base cannot be had or is
+    another one, or the tensors do not fit it.
+    """
+    folder = Path(folder)
+    card, words = _read_folder(folder)
+    below = find_base_of(folder, card, base)
+    classifier = _load_classifier(folder, card, below, words, device=device, quantised=quantised)
+    return _to_model(folder, card, classifier, words, label_map, quantised=quantised)
+
+
+def load_adapters(
+    folders: Iterable[Path | str], *, base: Path | str | None = None, device: str = "", quantised: bool = False
+) -> dict[str, TunedModel]:
+    """The models of several folders by name, all on ONE base, which is loaded once; each scores as if loaded alone.
+
+    Their calls may come in any order; one runs at a time. Arguments as for load_tuned_model. Raises ModelError as it
+    does, and where the folders do not share base, kind of peft adapter and class of model, or one has no adapter.
+    """
+    from finsignal.sentiment.tuning.bases import quiet
+
+    models: dict[str, TunedModel] = {}
+    first: tuple[Path, dict[str, Any], TunedModel] | None = None
+    for number, folder in enumerate(map(Path, folders)):
+        card, words = _read_folder(folder)
+        if card["method"] not in PEFT:
+            raise ModelError(f"{folder}: method {card['method']!r} leaves no adapter to swap; load it by itself.")
+        if first is None:
+            below = find_base_of(folder, card, base)
+            shared = _load_classifier(folder, card, below, words, device=device, quantised=quantised)
+            model = _to_model(folder, card, shared, words, None, quantised=quantised)
+            first = folder, card, model
+        else:
+            _check_sharing(folder, card, first[0], first[1], quantised=quantised)
+            name = f"tuned{number}"  # AdaLoRA looks for an adapter's name as a part of other names
+            own = _read_heads(folder, card, first[2].session.encoder, below, words)
+            with _telling(folder), quiet():
+                own.encoder.add_adapter(name, _read_peft(folder, card))
+                _fill(own, folder, card, name=name)
+            own.train(False)
+            model = _to_model(folder, card, own, words, None, quantised=quantised)
+            model = replace(model, adapter=name, lock=first[2].lock)
+        models[model.name] = model
+    return models
+
+
+def merge_tuned(folder: Path | str, out: Path | str, *, base: Path | str | None = None) -> Path:
+    """The folder `out` of plain transformers, with what was tuned in the weights: float32, safetensors, tokenizer.
+
+    A new head (kinds mean and last) lies beside them as head.safetensors. Scores differ from those of the adapter by
+    rounding alone. Raises ModelError as load_tuned_model does, where `out` exists, and for prefix and prompt, whose
+    tokens stand in no weight.
+    """
+    from finsignal.sentiment import hub
+    from finsignal.sentiment.tuning.adapters import HEAD, is_adapted, merge_into_base
+    from finsignal.sentiment.tuning.bases import quiet
+
+    safetensors = require("safetensors.torch", extra="train", work=WORK)
+    folder, out = Path(folder), Path(out)
+    if out.exists():
+        raise ModelError(f"{out}: exists already. Nothing was merged; choose another folder or remove it.")
+    card, words = _read_folder(folder)
+    below = find_base_of(folder, card, base)
+    classifier = _load_classifier(folder, card, below, words, device="cpu", quantised=False)
+    module = merge_into_base(classifier.encoder) if is_adapted(classifier) else classifier.encoder
+    unfinished = out.with_name(out.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    with quiet():
+        module.save_pretrained(unfinished)
+    if classifier.head is not None:
+        values = {name: value.detach().contiguous() for name, value in classifier.head.state_dict().items()}
+        safetensors.save_file(values, unfinished / HEAD)
+    for name in (*hub.VOCABULARIES, *hub.SETTINGS, "chat_template.jinja"):
+        if name != hub.CONFIG and (below / name).is_file():
+            shutil.copyfile(below / name, unfinished / name)
+    unfinished.replace(out)
+    return out
+
+
+def find_base_of(folder: Path, card: Mapping[str, Any], base: Path | str | None = None) -> Path:
+    """The folder of the base that a model folder's card names, or of `base`, with the weights that the card names."""
+    from finsignal.sentiment.recipe import Base
+    from finsignal.sentiment.tuning.bases import digest_weights, find_base
+
+    name = str(base) if base is not None else str(card["base"]["model"])
+    known = dt.datetime.fromisoformat(card["base"]["known_until"]).date()
+    try:
+        below = find_base(Base(model=name, cutoff=known, licence=str(card["base"].get("licence", ""))))
+    except ModelError as err:
+        raise ModelError(f"{folder}: its base cannot be had; {err} Pass another folder or hub id as base.") from err
+    found = digest_weights(below)
+    if found != card["base"]["sha256"]:
+        raise ModelError(
+            f"{folder}: it was tuned on a base whose weights have SHA-256 {card['base']['sha256']}; those of {name} "
+            f"have {found}. On another base it means nothing; pass the right one as base."
+        )
+    return below
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, Any], Any]:
+    """Card and tokenizer of a folder of kind torch, all of its files found unaltered."""
+    from finsignal.sentiment.recipe import HEADS, METHODS
+    from finsignal.sentiment.tuning.adapters import ADAPTER, ADAPTER_CONFIG, HEAD, WEIGHTS
+
+    card = read_card(folder)
+    if card.get("kind") != "torch":
+        raise ModelError(f"{folder}: kind is {card.get('kind')!r}; expected 'torch'. Use load_model for any kind.")
+    method, kind = card["method"], card["head"]["kind"]
+    known = [name for name in METHODS if name != "tfidf"]
+    for what, given, listed in (("method", method, known), ("head.kind", kind, list(HEADS))):
+        if given not in listed:
+            raise ModelError(f"{folder}: {what} is {given!r}.{did_you_mean(given, listed)} Expected one of {listed}.")
+    if (card.get("prompt") is not None) != (kind == "words"):
+        raise ModelError(f"{folder}: a card has a prompt where its head is of kind 'words', and only there.")
+    head = [HEAD] if kind in ("mean", "last") else []
+    frozen = head or [WEIGHTS]
+    needed = {"full": [WEIGHTS], "frozen": frozen}.get(method, [ADAPTER, ADAPTER_CONFIG, *head])
+    for name in needed:
+        if name not in card["files"]:
+            raise ModelError(f"{folder}: card.json lists no file {name!r}, which method {method!r} needs.")
+    kept = read_verified(folder, card["files"], keep=(TOKENIZER,))
+    tokenizers = require("tokenizers", extra="train", work=WORK)
+    words = tokenizers.Tokenizer.from_str(kept[TOKENIZER].decode("utf-8"))
+    words.no_padding()
+    words.enable_truncation(int(card["max_tokens"]))
+    return card, words
+
+
+def _read_peft(folder: Path, card: Mapping[str, Any]) -> Any:
+    """peft's own settings of an adapter, for scoring. Refuses those that would load other code or start elsewhere."""
+    peft = require("peft", extra="train", work=WORK)
+    from finsignal.sentiment.tuning.methods import TASKS
+
+    with _telling(folder):
+        settings = peft.PeftConfig.from_pretrained(str(folder))
+    method, task = PEFT[card["method"]], TASKS[card["head"]["kind"]]
+    found = str(getattr(settings.peft_type, "value", settings.peft_type)), str(settings.task_type)
+    if found != (method, task):
+        raise ModelError(f"{folder}: its adapter is {found[0]} for {found[1]}; its card says {method} for {task}.")
+    # A module to import by name, and starts that change the base's own weights.
+    if getattr(settings, "megatron_config", None) or getattr(settings, "init_lora_weights", True) is not True:
+        raise ModelError(f"{folder}: adapter_config.json sets megatron_config or init_lora_weights; leave them out.")
+    settings.inference_mode = True  # without it a prompt may load a tokenizer of its own to start from
+    return settings
+
+
+def _load_classifier(
+    folder: Path, card: Mapping[str, Any], below: Path, words: Any, *, device: str, quantised: bool
+) -> Any:
+    from finsignal.sentiment.recipe import Tuning
+    from finsignal.sentiment.tuning.bases import NF4, keep_unpacked, load_base, quiet, to_device
+    from finsignal.sentiment.tuning.methods import add_adapter
+
+    peft = require("peft", extra="train", work=WORK)
+    method, kind = str(card["method"]), card["head"]["kind"]
+    if quantised and method not in PRECISIONS:
+        raise ModelError(f"{folder}: method {method!r} was not tuned on a quantised base; leave quantised out.")
+    loaded = method if quantised or method == "full" else "lora"
+    module = load_base(below, kind=kind, method=loaded, device=to_device(device))
+    with _telling(folder), quiet():
+        if method in PEFT:
+            module = peft.get_peft_model(module, _read_peft(folder, card))
+        else:
+            plain = Tuning(epochs=1, learning_rate=1.0, seed=0, method=method)
+            module = add_adapter(module, plain, kind=kind, steps=1, base_name=str(below))
+        if loaded in NF4:
+            keep_unpacked(module)
+        classifier = _read_heads(folder, card, module, below, words)
+        _fill(classifier, folder, card)
+    classifier.train(False)
+    return classifier
+
+
+def _read_heads(folder: Path, card: Mapping[str, Any], module: Any, below: Path, words: Any) -> Any:
+    """The classifier of a module, with what reads the label off it; a new head is not filled yet."""
+    from finsignal.sentiment.tuning.bases import read_order
+    from finsignal.sentiment.tuning.heads import Classifier, make_head
+    from finsignal.sentiment.tuning.instruct import first_tokens
+
+    kind, config = card["head"]["kind"], module.config.get_text_config()
+    device = next(module.parameters()).device
+    return Classifier(
+        module,
+        make_head(config.hidden_size, kind).to(device) if kind in ("mean", "last") else None,
+        kind=kind,
+        order=read_order(str(folder), below, card["head"].get("label_map") or {}) if kind == "own" else (0, 1, 2),
+        first_tokens=first_tokens(words, _to_prompt(folder, card)) if kind == "words" else (),
+        pad=getattr(config, "pad_token_id", None) or 0,
+    )
+
+
+def _fill(classifier: Any, folder: Path, card: Mapping[str, Any], *, name: str = "default") -> None:
+    """Puts the folder's tensors into the classifier. Raises ModelError where they do not fit."""
+    from finsignal.sentiment.tuning.adapters import WEIGHTS, read_adapter, read_weights
+
+    if WEIGHTS in card["files"] and card["method"] not in PEFT:
+        read_weights(classifier, folder)
+    else:
+        read_adapter(classifier, folder, name=name)
+    for value in (*classifier.encoder.parameters(), *([] if classifier.head is None else classifier.head.parameters())):
+        value.requires_grad_(False)
+
+
+def _to_prompt(folder: Path, card: Mapping[str, Any]) -> Prompt:
+    from finsignal.sentiment.tuning.asking import Prompt
+
+    try:
+        return Prompt(**card["prompt"])
+    except TypeError as err:
+        raise ModelError(f"{folder}: card.json: prompt has not the keys of a prompt ({err}).") from err
+
+
+def _to_model(
+    folder: Path,
+    card: dict[str, Any],
+    classifier: Any,
+    words: Any,
+    label_map: Mapping[str, str] | None,
+    *,
+    quantised: bool,
+) -> TunedModel:
+    prompt = _to_prompt(folder, card) if card["head"]["kind"] == "words" else None
+    whole = str(next(classifier.encoder.parameters()).dtype).removeprefix("torch.")
+    precision = PRECISIONS[card["method"]] if quantised else whole
+    settings = {
+        "files": {name: digest for name, digest in card["files"].items() if name not in NOT_SCORING},
+        "base": card["base"]["sha256"],
+        "prompt": None if prompt is None else asdict(prompt),
+        "target_aware": card.get("target_aware", False),
+        "precision": precision,
+        **{key: card[key] for key in ("kind", "method", "head", "labels", "max_tokens", "temperature")},
+    }
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return TunedModel(
+        name=f"{card['name']}@{digest[:12]}",
+        temperature=float(card["temperature"]),
+        card=card,
+        order=to_order([str(name) for name in card["labels"]], label_map, folder),
+        session=classifier,
+        tokenizer=words,
+        digest=digest,
+        precision=precision,
+        prompt=prompt,
+    )
+
+
+def _check_sharing(
+    folder: Path, card: Mapping[str, Any], other: Path, first: Mapping[str, Any], *, quantised: bool
+) -> None:
+    from finsignal.sentiment.tuning.bases import CLASSES
+
+    def shared(card: Mapping[str, Any]) -> dict[str, str]:
+        found = {
+            "base": card["base"]["sha256"],
+            "adapter": PEFT[card["method"]],
+            "class": CLASSES[card["head"]["kind"]],
+        }
+        return found | ({"quantised as": PRECISIONS.get(card["method"], "not at all")} if quantised else {})
+
+    for what, found in shared(card).items():
+        if found != shared(first)[what]:
+            raise ModelError(
+                f"{folder}: its {what} is {found}; that of {other} is {shared(first)[what]}. They cannot share one "
+                "loaded base; load them apart."
+            )
+
+
+@contextlib.contextmanager
+def _telling(folder: Path) -> Iterator[None]:
+    """What torch, peft or safetensors raise at tensors or settings that do not fit, told as an error of the folder."""
+    damaged = require("safetensors", extra="train", work=WORK).SafetensorError
+    try:
+        yield
+    except FinsignalError:
+        raise
+    except (*CANNOT_LOAD, damaged) as err:
+        raise ModelError(f"{folder}: it cannot be put on its base ({type(err).__name__}: {err}).") from err
