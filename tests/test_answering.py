@@ -1,13 +1,21 @@
 """Answers written freely: as the base would write them, parsed strictly, and never neutral for want of a label."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from conftest import Cli
 from test_instruct import LLAMA, TEXTS, make_model, make_tokenizer, prompt_of
 
-from finsignal.sentiment.evaluate.answering import compare_generated, generate_answers, parse_answer, to_lines
+from finsignal.cli import evaluating
+from finsignal.sentiment.evaluate import answering
+from finsignal.sentiment.evaluate.answering import compare_generated, generate_answers, parse_answer
+from finsignal.sentiment.tuned import TunedModel
+from finsignal.sentiment.tuning.heads import Classifier
 from finsignal.sentiment.tuning.instruct import (
     Prompt,
     completion_loss,
@@ -70,10 +78,6 @@ def test_what_is_no_label_is_a_column_of_its_own_and_wrong() -> None:
     assert found["agreement"]["value"] == pytest.approx(2 / 3)
     assert found["said"] == [{"answer": "well ...", "rows": 2}]
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    lines = to_lines("mine", found)
-    assert f"    {'neutral':<26}{0:>12}{1:>12}{0:>12}{2:>12}" in lines
-    assert lines[4].startswith("  unparsable                  0.400 [")
-    assert lines[-1] == "  unparsable, 2 times: 'well ...'"
 
 
 def test_where_no_answer_is_a_label_nothing_is_said_of_the_parsed() -> None:
@@ -81,7 +85,7 @@ def test_where_no_answer_is_a_label_nothing_is_said_of_the_parsed() -> None:
 
     assert found["accuracy"]["value"] == 0.0
     assert found["accuracy_parsed"] == {"value": None, "low": None, "high": None, "reason": "no answer was a label"}
-    assert "  of answers that are labels  -" in to_lines("mine", found)
+    assert found["agreement"]["value"] is None
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +150,87 @@ def test_answers_are_those_of_the_packages_own_greedy_search(tokenizer: Any, kno
         assert answer == words.decode(kept).strip()
         assert len(kept) <= 6
     assert len(set(answers)) == 3
+
+
+# --- finsignal evaluate --generate ---
+
+
+@pytest.fixture
+def words_model(tokenizer: Any, tuned: Any, monkeypatch: pytest.MonkeyPatch) -> TunedModel:
+    """The tuned model as the model of the folder "mine"."""
+    words, prompt = tokenizer.backend_tokenizer, prompt_of(tokenizer)
+    session = Classifier(tuned.eval(), None, kind="words", first_tokens=first_tokens(words, prompt))
+    model = TunedModel("mine@12", 1.0, {}, (0, 1, 2), session, words, "12", prompt=prompt)
+    load = evaluating.load
+    monkeypatch.setattr(
+        evaluating, "load", lambda name, *, label_map: model if name == "mine" else load(name, label_map=label_map)
+    )
+    return model
+
+
+def write_rows(folder: Path) -> Path:
+    """Six rows: the three that were learned, one of them under another label, one with nothing to read, one unknown."""
+    rows = [*zip(TEXTS, LABELS, strict=True), (TEXTS[0], "neutral"), ("https://t.co/x", "neutral")]
+    rows.append(("Zzz <b>qq</b> 12345", "neutral"))
+    path = folder / "rows.csv"
+    pd.DataFrame(rows, columns=["text", "label"]).to_csv(path, index=False)
+    return path
+
+
+def test_generated_answers_stand_beside_the_one_pass(
+    run_cli: Cli, words_model: TunedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_rows(tmp_path)
+    arguments = ("evaluate", "mine", "default", "--data", path, "--robustness", "0", "--bootstrap", "20", "--generate")
+    code, out, _ = run_cli(*arguments, "--json")
+    model, other = json.loads(out)["models"]
+    found = model["answers"]
+
+    assert code == 0
+    assert "answers" not in other
+    assert found["rows"] == 5, "a text with nothing to read is not asked about"
+    assert found["confusion"][0] == [1, 0, 0, 0]
+    assert found["confusion"][2] == [0, 0, 1, 0]
+    assert found["confusion"][1][:2] >= [1, 1]
+    assert sum(map(sum, found["confusion"])) == 5
+    assert np.array(model["confusion"]).sum() == 6
+
+    # A model that says something else than its labels: nothing of it becomes neutral.
+    answers = "positively <i>no</i>"
+    monkeypatch.setattr("finsignal.sentiment.evaluate.answering.generate_answers", lambda *a, **k: [answers] * 5)
+    code, out, _ = run_cli(*arguments, "--out", tmp_path / "out")
+    assert code == 0
+    shown = [" ".join(line.split()) for line in out.splitlines()]
+    assert "unparsable 1.000 [0.566, 1.000]" in shown
+    assert "neutral 0 0 0 3" in shown
+    assert "of those that are labels -" in shown
+    assert f"unparsable, 5 times: {answers!r}" in shown
+    page = (tmp_path / "out" / "evaluation.html").read_text("utf-8")
+    assert '<a href="#answers">' in page
+    assert "positively &lt;i&gt;no&lt;/i&gt;" in page
+    assert "<i>no</i>" not in page
+
+
+def test_a_target_is_asked_about_where_the_model_knows_of_targets(
+    words_model: TunedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def note(*given: Any, targets: Any, **options: Any) -> list[str]:
+        seen.append(targets)
+        return ["neutral"]
+
+    monkeypatch.setattr(answering, "generate_answers", note)
+    codes, uniform = np.array([1]), np.full((1, 3), 1 / 3)
+    answering.measure_answers(words_model, ["Acme falls"], ["Acme"], codes, uniform)
+    aware = replace(words_model, card={"target_aware": True})
+    answering.measure_answers(aware, ["Acme falls"], ["Acme"], codes, uniform)
+
+    assert seen == [[""], ["Acme"]]
+
+
+def test_a_model_that_reads_no_words_cannot_be_let_write(run_cli: Cli, tmp_path: Path) -> None:
+    code, _, err = run_cli("evaluate", "default", "--data", write_rows(tmp_path), "--generate")
+
+    assert code == 1
+    assert "words@0 reads no words; expected a model that was tuned with a head of kind 'words'" in err

@@ -11,7 +11,7 @@ import pytest
 
 from finsignal.errors import ModelError
 from finsignal.sentiment.recipe import Head
-from finsignal.sentiment.tuning import asking
+from finsignal.sentiment.tuning import prompting
 from finsignal.sentiment.tuning.instruct import (
     Prompt,
     before_and_after,
@@ -375,14 +375,14 @@ def test_the_prompt_is_never_learned_and_equals_what_is_scored(llama: Any) -> No
     ],
 )
 def test_an_example_that_learns_anything_but_the_answer_is_refused(example: Any) -> None:
-    asking.check_example(([1, 2, 3, 4], [-100, -100, 3, 4]), [1, 2])
+    prompting.check_example(([1, 2, 3, 4], [-100, -100, 3, 4]), [1, 2])
     with pytest.raises(ModelError, match="example: "):
-        asking.check_example(example, [1, 2])
+        prompting.check_example(example, [1, 2])
 
 
 def test_every_example_is_checked(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[Any] = []
-    monkeypatch.setattr(asking, "check_example", lambda example, start: checked.append((example, start)))
+    monkeypatch.setattr(prompting, "check_example", lambda example, start: checked.append((example, start)))
     prompt, words = prompt_of(llama), llama.backend_tokenizer
     made = [to_example(words, prompt, text, "", "neutral") for text in TEXTS]
 

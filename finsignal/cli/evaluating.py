@@ -89,6 +89,11 @@ def add_verbs(verb: AddVerb) -> None:
     sub.add_argument(
         "--bootstrap", type=int, default=1000, metavar="N", help="resamples of the intervals (default 1000)"
     )
+    sub.add_argument(
+        "--generate",
+        action="store_true",
+        help="let models tuned to answer in words write their answers too: how many are no label, how many are right",
+    )
     sub.add_argument("--name", help="what the rows are called (default: the names of the files)")
     sub.add_argument("--out", type=Path, metavar="DIR", help="where evaluation.json and evaluation.html go")
 
@@ -118,6 +123,7 @@ def evaluate_models(options: argparse.Namespace) -> None:
         untold=options.untold,
         bootstrap=options.bootstrap,
         changed_rows=options.robustness,
+        generate=options.generate,
         seed=SEED,
         progress=True,
     )

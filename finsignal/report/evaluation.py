@@ -11,6 +11,7 @@ from typing import Any
 
 from finsignal.report import plots
 from finsignal.report.evaluation_parts import (
+    answers_part,
     labels_part,
     method_part,
     robustness_part,
@@ -48,6 +49,7 @@ def make_evaluation_page(evaluation: Mapping[str, Any]) -> str:
     shades, names = plots.colours(models), short_names([m["name"] for m in models])
     only = "" if len(models) == 1 else f" Bars are the 95 % intervals of {names[0]}."
     below = {
+        "answers": answers_part(models, names, shades, list(data["labels"])),
         "slices": slices_part(models, names, shades),
         "robustness": robustness_part(models, names, shades),
         "trading": trading_part(models),

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from finsignal.report import plots
+from finsignal.report.findings import ANSWERS
 from finsignal.report.sections import fold, tile
 from finsignal.report.text import NONE, Html, bdi, day, escape, is_none, items, number, plural, signed, table
 
@@ -77,6 +78,37 @@ def labels_part(models: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Ht
         below = table(("", "Precision", "Recall"), rows, style="by-label", numbers=(1, 2))
         cards.append(f"<div><h3>{bdi(name)}</h3>{drawn}{below}</div>")
     return Html(f'<div class="cards">{"".join(cards)}</div>')
+
+
+def answers_part(
+    models: Sequence[Mapping[str, Any]], names: Sequence[str], shades: Sequence[str], labels: Sequence[str]
+) -> Html:
+    asked = [at for at, model in enumerate(models) if model.get("answers")]
+    if not asked:
+        return Html("")
+    found = [models[at]["answers"] for at in asked]
+    heads = _heads([names[at] for at in asked], [shades[at] for at in asked])
+    rows = [
+        (Html(f"{title}<span class='sub'>{said}</span>"), *(to_cell(figures[key], "accuracy") for figures in found))
+        for key, title, said in ANSWERS
+    ]
+    out: list[str] = [table(("", *heads), rows, style="changes", numbers=range(1, len(heads) + 1))]
+    for head, figures in zip(heads, found, strict=True):
+        counts = [
+            (label, *(number(count, "count") for count in row))
+            for label, row in zip(labels, figures["confusion"], strict=True)
+        ]
+        said = "".join(
+            f"<li>{plural(item['rows'], 'time')}: <q>{bdi(item['answer'][:60])}</q></li>" for item in figures["said"]
+        )
+        out.append(f"<h3>{head}</h3>")
+        out.append(table(("True by written", *labels, "unparsable"), counts, style="changes", numbers=range(1, 5)))
+        out.append(f"<p class='sub'>Commonest answers that are no label</p><ul>{said}</ul>" if said else "")
+    return Html(
+        '<section id="answers"><h2>What does it write when let?</h2><p class="sub">A model that answers in words, read '
+        "twice: by the probabilities of its labels in one pass, as everywhere else here, and by the answer that it "
+        f"writes word for word, for comparison.</p>{''.join(out)}</section>"
+    )
 
 
 def slices_part(models: Sequence[Mapping[str, Any]], names: Sequence[str], shades: Sequence[str]) -> Html:

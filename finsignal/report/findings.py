@@ -30,6 +30,16 @@ MEASURES = (
 )
 
 
+# of generated answers: key, what a reader calls it, what it means
+ANSWERS = (
+    ("one_pass", "Accuracy, one pass", "by the largest probability, as everywhere else"),
+    ("accuracy", "Accuracy, written", "of all answers; those that are no label are wrong"),
+    ("accuracy_parsed", "Of those that are labels", "leaves out the answers that are no label"),
+    ("unparsable", "Unparsable", "answers whose first word is no label; never taken for neutral"),
+    ("agreement", "Both say the same", "of the answers that are labels"),
+)
+
+
 def short_names(names: Sequence[str]) -> list[str]:
     """The names without their digests and organisations, where that still tells them apart.
 
@@ -121,6 +131,9 @@ def to_terminal(evaluation: Mapping[str, Any]) -> str:
             flips = [m["robustness"][at]["flipped"] for m in block]
             lines.append(_line(change["name"], flips, head="labels that flip" * (at == 0)))
     for model in models:
+        if model.get("answers"):
+            lines += ["", *_answer_lines(model["name"], model["answers"], list(data["labels"]))]
+    for model in models:
         if model.get("trading"):
             lines += ["", *_trading_lines(model["trading"])]
     return "\n".join(lines)
@@ -134,6 +147,17 @@ def _line(name: str, figures: Sequence[Mapping[str, Any]], *, head: str = "") ->
         cells.append(f"{value} [{low:.3f}, {high:.3f}]" if low is not None else value)
     line = f"  {name:<26}" + "".join(f"{cell:<24}" for cell in cells).rstrip()
     return f"  {head}\n{line}" if head else line
+
+
+def _answer_lines(name: str, found: Mapping[str, Any], labels: Sequence[str]) -> list[str]:
+    lines = [_wrap(f"{name}, let write its answers to {found['rows']:,} rows:", "  ")]
+    lines += [_line(title.lower(), [found[key]]) for key, title, _ in ANSWERS]
+    lines.append(f"  {'true by written':<26}" + "".join(f"{head:>12}" for head in (*labels, "unparsable")))
+    for label, row in zip(labels, found["confusion"], strict=True):
+        lines.append(f"    {label:<24}" + "".join(f"{count:>12,}" for count in row))
+    for item in found["said"]:
+        lines.append(_wrap(f"unparsable, {item['rows']:,} times: {item['answer'][:60]!r}", "  "))
+    return lines
 
 
 def _trading_lines(trading: Mapping[str, Any]) -> list[str]:

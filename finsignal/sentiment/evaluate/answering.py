@@ -14,6 +14,7 @@ import numpy as np
 
 from finsignal.errors import require
 from finsignal.sentiment.evaluate.figures import to_share
+from finsignal.sentiment.prompt import to_input
 from finsignal.sentiment.tuning.instruct import Prompt, encode_prompt, end_tokens, logits_at
 from finsignal.tables import LABELS
 
@@ -21,6 +22,35 @@ WORK = "generating answers"
 BATCH_TOKENS = 4096
 NOTHING_ASKED = "no row was asked about"
 EDGES = re.compile(r"^[\W_]+|[\W_]+$")
+
+
+def answers_in_words(model: Any) -> bool:
+    """Whether a model reads its labels off a causal model's next word, and so could write answers too."""
+    return getattr(model, "prompt", None) is not None
+
+
+def measure_answers(
+    model: Any,
+    texts: Sequence[str],
+    targets: Sequence[str],
+    codes: np.ndarray,
+    probabilities: np.ndarray,
+    *,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """`compare_generated` of a tuned.TunedModel that answers in words, on rows with true codes (n,) and probabilities
+    (n, 3) of its one pass. A text with nothing to read is not asked about."""
+    asked = [row for row, text in enumerate(texts) if to_input("", text)]
+    with model.session.cast():
+        answers = generate_answers(
+            model.session.encoder,
+            model.tokenizer,
+            model.prompt,
+            [texts[row] for row in asked],
+            targets=[targets[row] if model.target_aware else "" for row in asked],
+            progress=progress,
+        )
+    return compare_generated(codes[asked], answers, model.prompt, probabilities[asked])
 
 
 def generate_answers(
@@ -126,23 +156,3 @@ def compare_generated(
         "confusion": table.tolist(),
         "said": [{"answer": answer, "rows": count} for answer, count in odd.most_common(5)],
     }
-
-
-def to_lines(name: str, found: dict[str, Any]) -> list[str]:
-    """compare_generated for a terminal."""
-    lines = [f"{name}: generated answers, {found['rows']:,} rows, beside the softmax over the labels in one pass"]
-    for key, shown in (
-        ("one_pass", "accuracy, one pass"),
-        ("accuracy", "accuracy, generated"),
-        ("accuracy_parsed", "of answers that are labels"),
-        ("unparsable", "unparsable"),
-        ("agreement", "both say the same"),
-    ):
-        figure = found[key]
-        held = "-" if figure["value"] is None else f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
-        lines.append(f"  {shown:<28}{held}")
-    lines.append(f"  {'true by generated':<28}" + "".join(f"{head:>12}" for head in (*LABELS, "unparsable")))
-    for label, row in zip(LABELS, found["confusion"], strict=True):
-        lines.append(f"    {label:<26}" + "".join(f"{count:>12,}" for count in row))
-    lines += [f"  unparsable, {item['rows']:,} times: {item['answer'][:60]!r}" for item in found["said"]]
-    return lines

@@ -12,6 +12,7 @@ import pandas as pd
 
 from finsignal.errors import ConfigError, TableError
 from finsignal.metrics import to_codes
+from finsignal.sentiment.evaluate.answering import answers_in_words, measure_answers
 from finsignal.sentiment.evaluate.changing import measure_changes
 from finsignal.sentiment.evaluate.comparing import compare_pair
 from finsignal.sentiment.evaluate.curves import coverage_curve, list_thresholds, reliability_curve
@@ -54,6 +55,7 @@ def run_evaluation(
     untold: bool = False,
     bootstrap: int = 1000,
     changed_rows: int = 500,
+    generate: bool = False,
     seed: int,
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -62,11 +64,12 @@ def run_evaluation(
     models come first in `models`, in the order given; with `untold` each target-aware one is followed by itself as it
     reads when it is not told the target; then the two floors, fitted on `train` where it is given. Each
     has the figures of `evaluate_probabilities`, `reliability`, `coverage`, `thresholds`, `slices`, and `robustness`
-    over at most `changed_rows` rows drawn at random, the same for all (0: none). pairs: `compare_pair` of the first
-    model with every other, then of the others. notes: what a reader must know first. A figure that is not defined is
-    None and has its reason.
+    over at most `changed_rows` rows drawn at random, the same for all (0: none). With `generate` each model that
+    answers in words has `answers` too, of `answering.measure_answers`: what it writes beside what its probabilities
+    say. pairs: `compare_pair` of the first model with every other, then of the others. notes: what a reader must know
+    first. A figure that is not defined is None and has its reason.
 
-    Raises TableError without rows, ConfigError without a model or where one is given twice.
+    Raises TableError without rows, ConfigError without a model, where one is given twice, or where none could generate.
     """
     LABELLED.check(labelled)
     if not len(labelled):
@@ -81,6 +84,11 @@ def run_evaluation(
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ConfigError(f"evaluate: {twice} was given twice; expected models that differ.")
+    if generate and not any(answers_in_words(model) for model in models):
+        raise ConfigError(
+            f"evaluate: answers were to be generated, but {', '.join(model.name for model in models)} reads no words; "
+            "expected a model that was tuned with a head of kind 'words'."
+        )
     codes = to_codes(labelled["label"].to_numpy())
     texts, targets = labelled["text"].tolist(), labelled["target"].tolist()
     drawn = np.random.default_rng(seed).permutation(len(codes))[:changed_rows]
@@ -110,6 +118,9 @@ def run_evaluation(
         }
         for at, model in enumerate(classifiers)
     ]
+    for at, model in enumerate(given if generate else ()):
+        if answers_in_words(model):  # an Untold has no prompt
+            rows[at]["answers"] = measure_answers(model, texts, targets, codes, found[at], progress=progress)
     pairs = [
         {"first": names[a], "second": names[b], **compare_pair(codes, found[a], found[b], **how)}
         for a, b in combinations(range(len(names)), 2)

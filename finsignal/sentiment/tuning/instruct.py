@@ -1,6 +1,6 @@
 """A causal model that answers one word: the loss of its answers, the labels' logits, and what tuning changed.
 
-asking.py has the prompt and its tokens; their names are here too.
+prompting.py has the prompt and its tokens; their names are here too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from finsignal import metrics
 from finsignal.errors import ModelError, require
 from finsignal.sentiment.calibrate import softmax
-from finsignal.sentiment.tuning.asking import (
+from finsignal.sentiment.tuning.prompting import (
     IGNORED,
     WORK,
     Example,
