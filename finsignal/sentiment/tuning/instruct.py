@@ -13,6 +13,7 @@ import numpy as np
 from finsignal import metrics
 from finsignal.errors import ModelError, require
 from finsignal.sentiment.calibrate import softmax
+from finsignal.sentiment.tuning.heads import to_batch
 from finsignal.sentiment.tuning.prompting import (
     IGNORED,
     WORK,
@@ -25,7 +26,6 @@ from finsignal.sentiment.tuning.prompting import (
     make_prompt,
     to_example,
 )
-from finsignal.sentiment.tuning.heads import to_batch
 from finsignal.tables import LABELS
 
 __all__ = [
