@@ -56,7 +56,7 @@ def completion_loss(model: Any, examples: Sequence[Example], weights: Any) -> An
     device = model.get_input_embeddings().weight.device
     ids, mask = (part.to(device) for part in to_batch([ids for ids, _ in examples]))
     rows, places, wanted, shares = [], [], [], []
-    scale = [float(weight) for weight in weights]
+    scale = torch.as_tensor(weights).tolist()  # at once: asked one by one, a GPU would be waited for at each
     for row, (_, labels) in enumerate(examples):
         learned = [place for place, label in enumerate(labels) if label != IGNORED]
         if not learned or learned[0] == 0:
