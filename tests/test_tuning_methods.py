@@ -16,7 +16,6 @@ from finsignal.sentiment.tuning.methods import (
     count_recipe,
     empty_base,
     make_config,
-    make_outline,
     orthogonality,
     put_ranks,
     read_ranks,
@@ -279,7 +278,7 @@ def test_a_4_bit_weight_counts_as_the_numbers_it_stands_for(tmp_path: Any) -> No
 def test_a_head_is_counted_once_although_peft_keeps_its_first_copy() -> None:
     base = real(bert(), "own")
     all_of_it = sum(value.numel() for value in base.parameters())
-    found = count(make_outline(replace(recipe("own", method="lora"), tuning=TUNING), bert()))
+    found = count_recipe(replace(recipe("own"), tuning=TUNING), bert())
     lora = found["trainable"] - (32 * 3 + 3)
     assert found["total"] == all_of_it + lora
 

@@ -2,12 +2,13 @@
 
 Everything is peft's own; here it is only told what to do, and what it did is looked at. Three things it does in silence
 are refused or put right: a layer named in target_modules that is not there is left out, a head is missed where it has
-another name than peft expects, and AdaLoRA's divisor `ranknum`, which is never saved, opens itself to the optimiser where
-the base is on another device than the CPU.
+another name than peft expects, and AdaLoRA's divisor `ranknum`, which is never saved, becomes tunable where the base is
+on another device than the CPU.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from finsignal.errors import ConfigError, ModelError, did_you_mean, require
@@ -239,31 +240,31 @@ def count(classifier: Any) -> dict[str, Any]:
     return {"trainable": trainable, "total": total, "share": trainable / total}
 
 
-def empty_base(config: Any, kind: str) -> Any:
+def empty_base(config: Any, kind: str, *, dtype: str = "float32") -> Any:
     """The base of a transformers configuration without weights, on the meta device, as a head of `kind` needs it."""
     torch = require("torch", extra="train", work=WORK)
     transformers = require("transformers", extra="train", work=WORK)
+    own = copy.deepcopy(config)  # from_config writes the dtype into the one it is given
     with torch.device("meta"):
-        module = getattr(transformers, CLASSES[kind]).from_config(config)
+        module = getattr(transformers, CLASSES[kind]).from_config(own, dtype=getattr(torch, dtype))
     if kind in ("mean", "last") and getattr(module, "pooler", None) is not None:
         module.pooler = None  # nothing reads it, so it is neither tuned nor counted
     return module
 
 
-def make_outline(recipe: Recipe, config: Any, *, steps: int = 1000) -> Classifier:
-    """The classifier of a recipe without any weights. Raises what add_adapter raises, before anything is loaded."""
+def tune_base(module: Any, tuning: Tuning, *, kind: str, steps: int, base_name: str) -> Classifier:
+    """The classifier of a base on the meta device. Raises what add_adapter raises, before anything is loaded."""
     torch = require("torch", extra="train", work=WORK)
-    kind = recipe.head.kind
-    module = empty_base(config, kind)
-    wrapped = add_adapter(module, recipe.tuning, kind=kind, steps=steps, base_name=recipe.base.model)
+    hidden = module.config.get_text_config().hidden_size
+    wrapped = add_adapter(module, tuning, kind=kind, steps=steps, base_name=base_name)
     with torch.device("meta"):
-        head = make_head(config.get_text_config().hidden_size, kind) if kind in ("mean", "last") else None
-    return Classifier(wrapped, head, kind=kind)
+        return Classifier(wrapped, make_head(hidden, kind) if kind in ("mean", "last") else None, kind=kind)
 
 
 def count_recipe(recipe: Recipe, config: Any) -> dict[str, Any]:
     """What `count` gives for a recipe on the base of a transformers configuration, without any weights."""
-    return count(make_outline(recipe, config))
+    kind, base = recipe.head.kind, recipe.base.model
+    return count(tune_base(empty_base(config, kind), recipe.tuning, kind=kind, steps=1000, base_name=base))
 
 
 def _ends_in(name: str, ends: tuple[str, ...]) -> bool:
