@@ -1,4 +1,4 @@
-"""The memory that a training step takes, told before anything is loaded: weights counted, activations run on no data."""
+"""The memory that a training step takes, before anything is loaded: weights counted, activations run without data."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def check_targets(module: Any, names: tuple[str, ...], *, kind: str) -> None:
 
 
 def orthogonality(module: Any) -> Any:
-    """What AdaLoRA adds to the loss, a torch scalar: its weight times the mean distance of P and Q from orthogonality.
+    """How far AdaLoRA's P and Q are from orthogonal, a torch scalar; the loss has it times peft's orth_reg_weight.
 
     The distance of each is the Frobenius norm of P'P - I and QQ' - I, averaged over all matrices, as in the authors'
     own code and in peft, which adds it only where the model computes a loss itself; equation 4 of Zhang et al. 2023
@@ -185,42 +185,14 @@ def orthogonality(module: Any) -> Any:
         if f"lora_A.{ADAPTER}" in name or f"lora_B.{ADAPTER}" in name:
             square = value @ value.T if "lora_A" in name else value.T @ value
             distances.append(torch.linalg.norm(square - torch.eye(len(square), device=square.device)))
-    return module.peft_config[ADAPTER].orth_reg_weight * torch.stack(distances).mean()
+    return torch.stack(distances).mean()
 
 
 def after_step(module: Any, tuning: Tuning, step: int) -> None:
-    """AdaLoRA's bookkeeping after a step of the optimiser (1 is the first) and before its gradients are dropped: which
+    """AdaLoRA's bookkeeping after a step of the optimiser (0 is the first) and before its gradients are dropped: which
     ranks matter, and which are taken away. Nothing with other methods."""
     if tuning.method == "adalora":
         module.base_model.update_and_allocate(step)
-
-
-def read_ranks(module: Any) -> dict[str, Any]:
-    """AdaLoRA's memory of the steps so far, as tensors by name, without which a resumed run shares ranks out otherwise.
-
-    Empty with other methods.
-    """
-    torch = require("torch", extra="train", work=WORK)
-    allocator = getattr(getattr(module, "base_model", None), "rankallocator", None)
-    if allocator is None:
-        return {}
-    parts = {"ipt": allocator.ipt, "mean": allocator.exp_avg_ipt, "spread": allocator.exp_avg_unc}
-    found = {f"{part}|{name}": value for part, values in parts.items() for name, value in values.items()}
-    pattern = module.peft_config[ADAPTER].rank_pattern or {}
-    return found | {f"pattern|{name}": torch.tensor(kept, dtype=torch.bool) for name, kept in pattern.items()}
-
-
-def put_ranks(module: Any, tensors: dict[str, Any]) -> None:
-    """Puts back what read_ranks gave. Nothing with other methods."""
-    allocator = getattr(getattr(module, "base_model", None), "rankallocator", None)
-    if allocator is None:
-        return
-    parts: dict[str, dict[str, Any]] = {"ipt": {}, "mean": {}, "spread": {}, "pattern": {}}
-    for key, value in tensors.items():
-        part, _, name = key.partition("|")
-        parts[part][name] = value.tolist() if part == "pattern" else value.clone()
-    allocator.ipt, allocator.exp_avg_ipt, allocator.exp_avg_unc = parts["ipt"], parts["mean"], parts["spread"]
-    module.peft_config[ADAPTER].rank_pattern = parts["pattern"] or None
 
 
 def count(classifier: Any) -> dict[str, Any]:
