@@ -92,7 +92,7 @@ def answers_part(
         (Html(f"{title}<span class='sub'>{said}</span>"), *(to_cell(figures[key], "accuracy") for figures in found))
         for key, title, said in ANSWERS
     ]
-    out: list[str] = [table(("", *heads), rows, style="changes", numbers=range(1, len(heads) + 1))]
+    out: list[str] = [table(("", *heads), rows, style="answers", numbers=range(1, len(heads) + 1))]
     for head, figures in zip(heads, found, strict=True):
         counts = [
             (label, *(number(count, "count") for count in row))
@@ -102,10 +102,10 @@ def answers_part(
             f"<li>{plural(item['rows'], 'time')}: <q>{bdi(item['answer'][:60])}</q></li>" for item in figures["said"]
         )
         out.append(f"<h3>{head}</h3>")
-        out.append(table(("True by written", *labels, "unparsable"), counts, style="changes", numbers=range(1, 5)))
+        out.append(table(("True by written", *labels, "unparsable"), counts, style="answers", numbers=range(1, 5)))
         out.append(f"<p class='sub'>Commonest answers that are no label</p><ul>{said}</ul>" if said else "")
     return Html(
-        '<section id="answers"><h2>What does it write when let?</h2><p class="sub">A model that answers in words, read '
+        '<section id="answers"><h2>What does it write by itself?</h2><p class="sub">A model that answers in words, read '
         "twice: by the probabilities of its labels in one pass, as everywhere else here, and by the answer that it "
         f"writes word for word, for comparison.</p>{''.join(out)}</section>"
     )
