@@ -220,7 +220,11 @@ def _look_back(
     reader: Reader, recipe: Recipe, base: Path, found: dict[str, Any], held_ids: list[list[int]], codes: np.ndarray
 ) -> dict[str, Any]:
     """What the best epoch changed about the base: its answers, where it gives any, and its general English."""
-    adapters.read_tuned(reader.classifier, found["checkpoint"])
+    if recipe.tuning.method == "adalora":  # whose ranks were other ones then, so that they do not fit those of now
+        device, best = reader.classifier.device.type, found["checkpoint"]
+        reader = make_reader(base, recipe, adapters.load_adapted(base, best, head=recipe.head, device=device))
+    else:
+        adapters.read_tuned(reader.classifier, found["checkpoint"])
     untouched = None
     if recipe.head.kind in ("own", "words") and not adapters.is_adapted(reader.classifier):
         plain = dataclasses.replace(recipe.tuning, method="frozen")
@@ -240,7 +244,7 @@ def _look_back(
             base=untouched,
             seed=recipe.tuning.seed,
         ),
-        "forgetting": forgetting.forgetting(reader.classifier, base, untouched),
+        "forgetting": forgetting.measure_forgetting(reader.classifier, base, untouched),
     }
 
 

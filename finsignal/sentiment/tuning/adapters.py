@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,15 +105,16 @@ def load_tuned(folder: Path, checkpoint: Path, *, head: Head | None = None, devi
 
     Raises ModelError where the two do not fit.
     """
-    classifier = _load_unmerged(folder, checkpoint, Head() if head is None else head, device)
-    read_tuned(classifier, checkpoint)
+    classifier = load_adapted(folder, checkpoint, head=head, device=device)
     if hasattr(classifier.encoder, "merge_and_unload"):
-        classifier = _replace(classifier, merge_into_base(classifier.encoder))
+        classifier = replace(classifier, encoder=merge_into_base(classifier.encoder))
     classifier.train(False)
     return classifier
 
 
-def _load_unmerged(folder: Path, checkpoint: Path, head: Head, device: str) -> Classifier:
+def load_adapted(folder: Path, checkpoint: Path, *, head: Head | None = None, device: str = "cpu") -> Classifier:
+    """As load_tuned, with the adapter apart from the base, so that it can be switched off."""
+    head = Head() if head is None else head
     peft = require("peft", extra="train", work=WORK)
     safetensors = require("safetensors.torch", extra="train", work=WORK)
     full = (checkpoint / WEIGHTS).is_file()
@@ -125,19 +127,16 @@ def _load_unmerged(folder: Path, checkpoint: Path, head: Head, device: str) -> C
     if (checkpoint / ADAPTER_CONFIG).is_file():
         with quiet():
             module = peft.get_peft_model(module, peft.PeftConfig.from_pretrained(str(checkpoint)))
-    return Classifier(
+    classifier = Classifier(
         module,
         make_head(hidden, head.kind).to(device) if head.kind in ("mean", "last") else None,
         kind=head.kind,
         order=read_order(str(folder), folder, head.label_map) if head.kind == "own" else (0, 1, 2),
         pad=pad or 0,
     )
-
-
-def _replace(classifier: Classifier, module: Any) -> Classifier:
-    from dataclasses import replace
-
-    return replace(classifier, encoder=module)
+    read_tuned(classifier, checkpoint)
+    classifier.train(False)
+    return classifier
 
 
 def merge_into_base(wrapped: Any) -> Any:
