@@ -45,12 +45,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "adalora": {"learning_rate": 3e-3},
     "full": {"learning_rate": 1e-4},
 }
-RATES: dict[str, tuple[float, ...]] = {
+RATES: dict[str, tuple[float, ...]] = {  # of the pilot
     "frozen": (5e-3, 2e-2),
-    "prompt": (1e-2, 3e-2, 1e-1),
-    "prefix": (3e-3, 1e-2, 3e-2),
-    "lora": (5e-4, 1e-3, 2e-3),
+    "prompt": (3e-2, 1e-1, 3e-1),
+    "prefix": (1e-2, 3e-2, 1e-1),
     "adalora": (1e-3, 3e-3, 1e-2),
+    "lora": (5e-4, 1e-3, 2e-3),
     "full": (5e-5, 1e-4, 2e-4),
 }
 BALANCES: dict[str, dict[str, Any]] = {
@@ -99,6 +99,8 @@ def run_one(method: str, settings: dict[str, Any], data: Path, folder: Path, row
         tuned = train.run_tuning(recipe, base, rows_train, held_out, work)
         found |= {"seconds": time.perf_counter() - started, "memory": peak() - before}
         found |= {"epochs": tuned["epochs"], "chosen_epoch": tuned["chosen_epoch"]}
+        if rows:
+            return found
     before, started = peak(), time.perf_counter()
     train.fine_tune(recipe, data=data, out=folder, now=NOW, device="cpu")
     if method == "tfidf":
@@ -212,7 +214,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--imbalance", action="store_true")
-    parser.add_argument("--pilot", action="store_true", help="try the learning rates on 2,000 rows")
+    parser.add_argument("--pilot", action="store_true", help="try the learning rates on 1,500 rows")
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--rows", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
@@ -223,7 +225,7 @@ def main() -> None:
         print(json.dumps(run_one(order["method"], order["settings"], options.data, options.out, options.rows)))
         return
     if options.pilot:
-        options.rows = options.rows or 2000
+        options.rows = options.rows or 1500
         tried = [(f"{m} {rate:g}", m, {**METHODS[m], "learning_rate": rate}) for m in RATES for rate in RATES[m]]
     elif options.imbalance:
         lora = {**METHODS["lora"], "epochs": 2}

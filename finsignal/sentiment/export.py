@@ -18,11 +18,11 @@ from finsignal.errors import ModelError
 from finsignal.metrics import to_codes
 from finsignal.sentiment import hub
 from finsignal.sentiment.calibrate import fit_temperature
-from finsignal.sentiment.readme import to_readme
 from finsignal.sentiment.evaluate import evaluate_model
 from finsignal.sentiment.graph import FUSED, compare, write_graph
 from finsignal.sentiment.labelled import stands_in, to_cutoff
 from finsignal.sentiment.prompt import to_input, to_pairs
+from finsignal.sentiment.readme import to_readme
 from finsignal.sentiment.recipe import Recipe
 from finsignal.sentiment.score import CARD, GRAPH, TOKENIZER, load_model
 from finsignal.sentiment.tuning import adapters, bases
@@ -51,15 +51,14 @@ def write_model_folder(
     base: Path,
     checkpoint: Path,
     prompt: Mapping[str, Any] | None,
-    training: Mapping[str, Any],
+    logs: Sequence[Mapping[str, Any]],
     card: dict[str, Any],
     out: Path,
-    device: str = "cpu",
     progress: bool = False,
 ) -> Path:
     """The folder `out`: what scores, tokenizer, what was tuned, training.json, card.json and README.md; the card last.
 
-    checkpoint: of training. prompt: of a head of words. training: the log for the curves. card: what training recorded;
+    checkpoint: of training. prompt: of a head of words. logs: of each run, for its curves. card: what was recorded;
     measured figures are added. The temperature is fitted on the held-out rows with the logits of the very files that
     are written, and the recipe's report sets are measured, used for nothing else.
 
@@ -74,7 +73,9 @@ def write_model_folder(
         shutil.copyfile(checkpoint / name, out / name)
     words = bases.load_words(base, recipe.base.max_tokens)
     words.save(str(out / TOKENIZER), pretty=False)
-    (out / TRAINING).write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
+    logged = [TRAINING] if len(logs) == 1 else [f"training-{log['recipe']}.json" for log in logs]
+    for name, log in zip(logged, logs, strict=True):
+        (out / name).write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
     as_graph = is_graph(recipe, base)
     merged = adapters.load_tuned(base, checkpoint, head=recipe.head) if as_graph else None
     if merged is not None:
@@ -87,7 +88,7 @@ def write_model_folder(
         "licence": recipe.base.licence,
         "known_until": to_cutoff(str(recipe.base.cutoff)).isoformat(),
     }
-    files = [*([GRAPH] if as_graph else []), TOKENIZER, *tuned, *full, TRAINING]
+    files = [*([GRAPH] if as_graph else []), TOKENIZER, *tuned, *full, *logged]
     extra = {} if as_graph else {"kind": "torch", "method": recipe.tuning.method, "head": _to_head(recipe)}
     extra |= {} if prompt is None else {"prompt": dict(prompt)}
     card = _to_card(recipe, rows, {"base": about, **card, **extra}, files=files, out=out)

@@ -104,15 +104,17 @@ def fine_tune(
             tracker.finish()
         chosen = [run.pop("checkpoint") for run in tuned]
         prompt = next(iter([run.pop("prompt") for run in tuned]))
-        training = {"plan": described, "runs": [run | {"steps": run.pop("steps")} for run in tuned]}
+        logs = [{"plan": described, **run} for run in tuned]
+        for run in tuned:
+            del run["steps"]
         finished = export.write_model_folder(
             plan,
             rows,
             base=base,
             checkpoint=_to_mean(chosen, work / "mean"),
             prompt=prompt,
-            training=training,
-            card={**card, "runs": [{k: v for k, v in run.items() if k != "steps"} for run in tuned]},
+            logs=logs,
+            card={**card, "runs": tuned},
             out=work / "model",
             progress=progress,
         )
