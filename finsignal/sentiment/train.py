@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -96,12 +97,13 @@ def fine_tune(
         finished = export.write_tfidf_folder(plan, rows, card=card, out=work / "model", progress=progress)
     else:
         trackers = make_trackers(report_to, run_name=plan.name, folder=work / "tracking", settings=asdict(plan.tuning))
-        tuned = [
-            run_tuning(part, base, own, held, folder, device=where, trackers=trackers, progress=progress)
-            for part, own, held, folder in _to_runs(plan, train, held_out, folders, work)
-        ]
-        for tracker in trackers:
-            tracker.finish()
+        with contextlib.ExitStack() as ends:
+            for tracker in trackers:
+                ends.callback(tracker.finish)
+            tuned = [
+                run_tuning(part, base, own, held, folder, device=where, trackers=trackers, progress=progress)
+                for part, own, held, folder in _to_runs(plan, train, held_out, folders, work)
+            ]
         chosen = [run.pop("checkpoint") for run in tuned]
         prompt = next(iter([run.pop("prompt") for run in tuned]))
         logs = [{"plan": described, **run} for run in tuned]
