@@ -440,19 +440,25 @@ def test_merged_weights_score_as_the_adapter_does(
     with quiet():
         module = CLASSES[kind].from_pretrained(out, dtype=torch.float32).eval()
     head = None
-    if kind in ("mean", "last"):
-        head = torch.nn.Linear(32, 3, bias=kind == "mean")
+    if kind == "mean":
+        head = torch.nn.Linear(32, 3)
         head.load_state_dict(safetensors.load_file(out / "head.safetensors"))
-        module.pooler = None
+    if kind == "last":
+        with quiet():
+            head = transformers.AutoModelForSequenceClassification.from_pretrained(out, dtype=torch.float32).score
     merged = Made(out, module, head, kind)
     np.testing.assert_allclose([merged.logits(text) for text in TEXTS], expected, atol=BOUND)
     assert (out / "tokenizer.json").read_bytes() == (made.folder / "tokenizer.json").read_bytes()
 
 
-def test_a_merged_model_with_its_own_head_is_a_published_classifier(tmp_path: Path, bases: Bases) -> None:
-    made = make_folder(tmp_path / "m", bases, "own", "lora")
+@pytest.mark.parametrize(("kind", "causal"), [("own", False), ("own", True), ("last", True)])
+def test_a_merged_model_with_a_head_as_transformers_has_it_is_a_published_classifier(
+    tmp_path: Path, bases: Bases, kind: str, causal: bool
+) -> None:
+    made = make_folder(tmp_path / "m", bases, kind, "lora", causal=causal)
     merged = load_classifier(merge_tuned(made.folder, tmp_path / "merged"), max_tokens=16)
     np.testing.assert_allclose(merged.predict_proba(TEXTS), load_model(made.folder).predict_proba(TEXTS), atol=1e-5)
+    assert {output.lower() for output in merged.outputs} == set(LABELS)
 
 
 @pytest.mark.parametrize("method", ["prefix", "prompt"])
@@ -614,6 +620,17 @@ def test_a_prompt_never_starts_from_a_tokenizer_that_its_settings_name(tmp_path:
     path.write_text(json.dumps(settings), encoding="utf-8")
     change_card(made.folder)
     np.testing.assert_allclose(load_model(made.folder).predict_logits(["up"])[0], made.logits("up"), atol=2e-5)
+
+
+@pytest.mark.parametrize(("method", "most"), [("prompt", 61), ("prefix", 61), ("lora", 64)])
+def test_more_tokens_than_the_base_has_places_for_are_refused(
+    tmp_path: Path, bases: Bases, method: str, most: int
+) -> None:
+    folder = make_folder(tmp_path / "m", bases, "mean", method, max_tokens=most).folder
+    assert np.isfinite(load_model(folder).predict_logits(["up " * 99])).all()
+    change_card(folder, max_tokens=most + 1)
+    with pytest.raises(ModelError, match=f"max_tokens is {most + 1}, and . learned tokens .* base reads 64 in all"):
+        load_model(folder)
 
 
 def test_a_prompt_with_other_keys_is_refused(tmp_path: Path, bases: Bases) -> None:

@@ -100,6 +100,13 @@ def load_classifier_of(
             keep_unpacked(module)
         classifier = add_heads(folder, card, module, below, words)
         fill(classifier, folder, card)
+    most = getattr(classifier.encoder.config.get_text_config(), "max_position_embeddings", None)
+    learned = getattr(classifier.encoder.active_peft_config, "num_virtual_tokens", None) or 0 if method in PEFT else 0
+    if most and int(card["max_tokens"]) + learned > most:
+        raise ModelError(
+            f"{folder}: card.json: max_tokens is {card['max_tokens']}, and {learned} learned tokens stand in front; "
+            f"its base reads {most} in all."
+        )
     classifier.train(False)
     return classifier
 

@@ -137,7 +137,8 @@ def load_model(
 
     The card lists the folder's files with their SHA-256, and its label names in the order of the model's outputs, in
     any order. label_map turns other label names into negative, neutral and positive. Each file is read once, and what
-    was verified is what runs, whatever becomes of the folder meanwhile.
+    was verified is what runs, whatever becomes of the folder meanwhile; but for the weights of kind "torch", which are
+    verified and then loaded.
 
     Raises ModelError, naming the file, where one is missing, altered, or a pickle, which could run code when read.
     """

@@ -77,7 +77,7 @@ class TunedModel(Model):
         out = np.tile(EMPTY, (len(rows), 1))
         device = self.session.device
         with show_bar(len(rows), progress) as bar, self._switched_on(), torch.inference_mode():
-            for batch in to_batches([len(row) for row in rows], ROWS[device.type]):
+            for batch in to_batches([len(row) for row in rows], ROWS.get(device.type, ROWS["cuda"])):
                 ids = torch.tensor([rows[row] for row in batch], device=device)
                 if ids.shape[1]:
                     out[batch] = self.session.logits(ids, torch.ones_like(ids)).double().cpu().numpy()
@@ -167,9 +167,12 @@ def load_adapters(
 def merge_tuned(folder: Path | str, out: Path | str, *, base: Path | str | None = None) -> Path:
     """The folder `out` of plain transformers, with what was tuned in the weights: float32, safetensors, tokenizer.
 
-    A new head (kinds mean and last) lies beside them as head.safetensors. Scores differ from those of the adapter by
-    rounding alone. Raises ModelError as load_tuned_model does, where `out` exists, and for prefix and prompt, whose
-    tokens stand in no weight.
+    A head over the last token becomes the one that transformers has for such models, with the labels in the config; one
+    over the mean, for which it has none, lies beside the weights as head.safetensors. Scores differ from those of the
+    adapter by rounding alone.
+
+    Raises ModelError as load_tuned_model does, where `out` exists, and for prefix and prompt, whose tokens stand in no
+    weight.
     """
     from finsignal.sentiment import hub
     from finsignal.sentiment.tuning.adapters import HEAD, is_adapted, merge_into_base
@@ -183,11 +186,12 @@ def merge_tuned(folder: Path | str, out: Path | str, *, base: Path | str | None 
     below = find_base_of(folder, card, base)
     classifier = load_classifier_of(folder, card, below, words, device="cpu", quantised=False)
     module = merge_into_base(classifier.encoder) if is_adapted(classifier) else classifier.encoder
+    whole = _to_whole(module, classifier.head, card["labels"]) if classifier.kind == "last" else None
     unfinished = out.with_name(out.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     with quiet():
-        module.save_pretrained(unfinished)
-    if classifier.head is not None:
+        (module if whole is None else whole).save_pretrained(unfinished)
+    if classifier.head is not None and whole is None:
         values = {name: value.detach().contiguous() for name, value in classifier.head.state_dict().items()}
         safetensors.save_file(values, unfinished / HEAD)
     for name in (*hub.VOCABULARIES, *hub.SETTINGS, "chat_template.jinja"):
@@ -195,6 +199,27 @@ def merge_tuned(folder: Path | str, out: Path | str, *, base: Path | str | None 
             shutil.copyfile(below / name, unfinished / name)
     unfinished.replace(out)
     return out
+
+
+def _to_whole(module: Any, head: Any, labels: Sequence[str]) -> Any:
+    """transformers' own classifier of a base module and a head over its last token; None where it has no such class."""
+    torch = require("torch", extra="train", work=WORK)
+    transformers = require("transformers", extra="train", work=WORK)
+    config = type(module.config).from_dict(
+        module.config.to_dict()
+        | {"id2label": dict(enumerate(labels)), "label2id": {label: code for code, label in enumerate(labels)}}
+    )
+    try:
+        with torch.device("meta"):
+            whole = transformers.AutoModelForSequenceClassification.from_config(config)
+    except ValueError:  # of this architecture there is none
+        return None
+    empty: Any = getattr(whole, "score", None)
+    if type(empty) is not torch.nn.Linear or empty.bias is not None:
+        return None
+    setattr(whole, whole.base_model_prefix, module)
+    whole.score = head
+    return whole
 
 
 def _to_model(
