@@ -97,7 +97,7 @@ def load_base(
 ) -> Any:
     """The base as a torch module: of the class that the kind of head needs, quantised as the method says.
 
-    float32 on the CPU, and on a GPU too where its own weights are tuned; else bfloat16. qlora: NF4, doubly quantised,
+    float32 on the CPU, and on a GPU too where its own weights are tuned; else bfloat16 or `precision`. qlora: NF4, doubly quantised,
     computing in bfloat16 or in `precision`; lora_8bit: INT8. Raises ModelError where a kind "own" finds no head in the
     files, which would be random, and where a linear layer was left unquantised.
     """
@@ -106,7 +106,7 @@ def load_base(
     config = hub.read_json(str(folder), folder / hub.CONFIG)
     whole = device == "cpu" or method == "full"
     options: dict[str, Any] = {
-        "dtype": torch.float32 if whole else torch.bfloat16,
+        "dtype": torch.float32 if whole else getattr(torch, precision or "bfloat16"),
         "use_safetensors": True,
         "local_files_only": True,
         "trust_remote_code": False,
