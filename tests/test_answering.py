@@ -127,6 +127,13 @@ def test_a_tuned_model_writes_its_labels_and_ends_its_turn(tokenizer: Any, tuned
             assert int(said.argmax()) == code
 
 
+def test_dropout_is_off_while_a_model_writes(tokenizer: Any) -> None:
+    model, words, prompt = make_model(len(tokenizer), attention_dropout=0.9), tokenizer.backend_tokenizer, PROMPT
+    expected = generate_answers(model, words, prompt, TEXTS)
+
+    assert generate_answers(model.train(), words, prompt, TEXTS) == expected
+
+
 @pytest.mark.parametrize("known", [False, True])
 def test_answers_are_those_of_the_packages_own_greedy_search(tokenizer: Any, known: bool) -> None:
     """On an untuned model, which never ends its turn unless some token is named as the end."""

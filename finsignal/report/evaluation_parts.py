@@ -105,9 +105,9 @@ def answers_part(
         out.append(table(("True by written", *labels, "unparsable"), counts, style="answers", numbers=range(1, 5)))
         out.append(f"<p class='sub'>Commonest answers that are no label</p><ul>{said}</ul>" if said else "")
     return Html(
-        '<section id="answers"><h2>What does it write by itself?</h2><p class="sub">A model that answers in words, read '
-        "twice: by the probabilities of its labels in one pass, as everywhere else here, and by the answer that it "
-        f"writes word for word, for comparison.</p>{''.join(out)}</section>"
+        '<section id="answers"><h2>What does it write by itself?</h2><p class="sub">A model that answers in words, '
+        "read twice: by the probabilities of its labels in one pass, as everywhere else here, and by the answer that "
+        f"it writes word for word, for comparison.</p>{''.join(out)}</section>"
     )
 
 
