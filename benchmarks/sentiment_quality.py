@@ -21,10 +21,10 @@ from finsignal.metrics import to_codes
 from finsignal.sentiment.evaluate import FIGURES, evaluate_probabilities, fit_majority, fit_tfidf
 from finsignal.sentiment.export import read_reports
 from finsignal.sentiment.labelled import stands_in
-from finsignal.sentiment.lessons import read_parts
 from finsignal.sentiment.prompt import to_input
 from finsignal.sentiment.recipe import Recipe, read_recipe
 from finsignal.sentiment.score import DEFAULT, load_model
+from finsignal.sentiment.tuning.lessons import read_parts
 
 RECIPE = DEFAULT.parent / "recipes" / "default.toml"
 SEED = 20261120

@@ -33,16 +33,19 @@ import pandas as pd
 
 SEED = 20261121
 NOW = pd.Timestamp("2026-11-21", tz="UTC")
-SHARED = {"epochs": 3, "seed": SEED, "batch_size": 32, "schedule": "cosine", "warmup": 0.06, "patience": 1}
+SHARED = {
+    **{"epochs": 3, "seed": SEED, "batch_size": 32, "schedule": "cosine", "warmup": 0.06, "patience": 1},
+    "precision": "bfloat16",  # of the arithmetic, in all of them: two to three times as fast here as float32
+}
 METHODS: dict[str, dict[str, Any]] = {
     "tfidf": {"learning_rate": 1.0},
     "frozen": {"learning_rate": 2e-2, "epochs": 30, "patience": 3, "head_dropout": 0.0},
     "prompt": {"learning_rate": 3e-2, "weight_decay": 0.0},
-    "prefix": {"learning_rate": 1e-2, "weight_decay": 0.0},
+    "prefix": {"learning_rate": 3e-2, "weight_decay": 0.0},
     "lora": {"learning_rate": 7e-4},
     "qlora": {"learning_rate": 7e-4},
     "lora_8bit": {"learning_rate": 7e-4},
-    "adalora": {"learning_rate": 3e-3},
+    "adalora": {"learning_rate": 1e-2},
     "full": {"learning_rate": 1e-4},
 }
 RATES: dict[str, tuple[float, ...]] = {  # of the pilot
@@ -214,7 +217,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--imbalance", action="store_true")
-    parser.add_argument("--pilot", action="store_true", help="try the learning rates on 1,500 rows")
+    parser.add_argument("--pilot", action="store_true", help="try the learning rates on 1,200 rows")
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--rows", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
@@ -225,7 +228,7 @@ def main() -> None:
         print(json.dumps(run_one(order["method"], order["settings"], options.data, options.out, options.rows)))
         return
     if options.pilot:
-        options.rows = options.rows or 1500
+        options.rows = options.rows or 1200
         tried = [(f"{m} {rate:g}", m, {**METHODS[m], "learning_rate": rate}) for m in RATES for rate in RATES[m]]
     elif options.imbalance:
         lora = {**METHODS["lora"], "epochs": 2}

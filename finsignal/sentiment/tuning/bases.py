@@ -97,9 +97,9 @@ def load_base(
 ) -> Any:
     """The base as a torch module: of the class that the kind of head needs, quantised as the method says.
 
-    float32 on the CPU, and on a GPU too where its own weights are tuned; else bfloat16 or `precision`. qlora: NF4, doubly quantised,
-    computing in bfloat16 or in `precision`; lora_8bit: INT8. Raises ModelError where a kind "own" finds no head in the
-    files, which would be random, and where a linear layer was left unquantised.
+    float32 on the CPU, and on a GPU too where its own weights are tuned; else bfloat16 or `precision`. qlora: NF4,
+    doubly quantised, computing in bfloat16 or in `precision`; lora_8bit: INT8. Raises ModelError where a kind "own"
+    finds no head in the files, which would be random, and where a linear layer was left unquantised.
     """
     torch = require("torch", extra="train", work=WORK)
     transformers = require("transformers", extra="train", work=WORK)
