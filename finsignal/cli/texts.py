@@ -1,4 +1,4 @@
-"""Verbs about texts and models: score, train."""
+"""The verb score: probabilities of texts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finsignal.cli import shared
 from finsignal.cli.shared import print_json, printable
 from finsignal.errors import ConfigError, SourceError
 
@@ -43,23 +42,6 @@ def add_verbs(verb: AddVerb) -> None:
         default=0.7,
         help="confidence (largest probability) from which a text's signal is actionable (default 0.7)",
     )
-
-    sub = verb(
-        "train",
-        train_model,
-        "tune a model on labelled text by a recipe, and write a model folder",
-        "finsignal train finsignal/sentiment/recipes/default.toml --data labelled/ --out data/models/mine",
-    )
-    sub.add_argument("recipe", type=Path, metavar="RECIPE.toml")
-    sub.add_argument(
-        "--data",
-        type=Path,
-        action="append",
-        required=True,
-        metavar="DIR",
-        help="a folder its data sets stand in; may be given more than once, the first that has a file counts",
-    )
-    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="model folder; a stopped run goes on here")
 
 
 def score_given(options: argparse.Namespace) -> None:
@@ -172,11 +154,3 @@ def score_file(path: Path, options: argparse.Namespace) -> None:
         print_json({"rows": len(rows), "out": str(options.out)})
     else:
         print(f"{len(rows):,} rows scored\n{options.out}")
-
-
-def train_model(options: argparse.Namespace) -> None:
-    """A model folder from a recipe."""
-    from finsignal.sentiment.train import fine_tune
-
-    folder = fine_tune(options.recipe, data=options.data, out=options.out, now=shared.read_clock(), progress=True)
-    print_json({"model": str(folder)}) if options.json else print(folder)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from finsignal.errors import ConfigError, ModelError, require
-from finsignal.sentiment.recipe import Recipe, Tuning
-from finsignal.sentiment.tuning.bases import WORK
+from finsignal.sentiment import hub
+from finsignal.sentiment.recipe import Base, Recipe, Tuning
+from finsignal.sentiment.tuning.bases import PACKAGE, WORK, quiet
 from finsignal.sentiment.tuning.memory import estimate_memory
 from finsignal.sentiment.tuning.methods import LORA, PROMPTS, count, empty_base, tune_base
 from finsignal.sentiment.tuning.optimise import count_steps
@@ -132,14 +133,15 @@ def describe(plan: Recipe, train_rows: int, base_folder: Path, *, device: str = 
         raise ConfigError(
             f"{plan.name}: {tokens} tokens (max_tokens, and virtual_tokens in front); the base reads {most}. Lower one."
         )
-    base = empty_base(config, plan.head.kind)
-    outline = tune_base(base, tuning, kind=plan.head.kind, steps=1000, base_name=plan.base.model)
+    at_once = count_at_once(tuning, small=device == "cpu")
+    with quiet():
+        base = empty_base(config, plan.head.kind)
+        outline = tune_base(base, tuning, kind=plan.head.kind, steps=1000, base_name=plan.base.model)
+        memory = estimate_memory(
+            config, tuning, kind=plan.head.kind, max_tokens=plan.base.max_tokens, rows_at_once=at_once, device=device
+        )
     numbers = count(outline)
     advice = suggest(train_rows, method=tuning.method, parameters=numbers["total"], hidden=text.hidden_size)
-    at_once = count_at_once(tuning, small=device == "cpu")
-    memory = estimate_memory(
-        config, tuning, kind=plan.head.kind, max_tokens=plan.base.max_tokens, rows_at_once=at_once, device=device
-    )
     steps = count_steps(train_rows, tuning)
     return {
         "name": plan.name,
@@ -162,6 +164,16 @@ def describe(plan: Recipe, train_rows: int, base_folder: Path, *, device: str = 
     }
 
 
+def find_settings(base: Base) -> Path:
+    """The folder with the config.json of a base, of which no weights are sent for. Errors: see bases.find_base."""
+    if base.model.startswith(PACKAGE):
+        module = require(base.model.removeprefix(PACKAGE), extra="train", work=f"the base model {base.model}")
+        return Path(str(module.__file__)).parent / "model"
+    folder = hub.find_model(base.model)
+    hub.check_config(base.model, hub.read_json(base.model, folder / hub.CONFIG), head=False)
+    return folder
+
+
 def count_at_once(tuning: Tuning, *, small: bool) -> int:
     """Rows of one forward and backward: those of a batch, or where small, as on the CPU, parts of them."""
     size = tuning.batch_size * tuning.accumulation
@@ -170,7 +182,9 @@ def count_at_once(tuning: Tuning, *, small: bool) -> int:
 
 
 def plan_text(description: dict[str, Any]) -> list[str]:
-    """The lines that say what `describe` found, for a terminal."""
+    """The lines that say what `describe` found, for a terminal; of a model without a base its rows alone."""
+    if "memory" not in description:
+        return [f"{description['name']}: {description['method']}, without a base, {description['rows']:,} rows"]
     told, memory, advice = description, description["memory"], description["advice"]
     given = told["settings"]
     ranked = told["method"] in WITH_RANK
@@ -181,7 +195,7 @@ def plan_text(description: dict[str, Any]) -> list[str]:
         f"{told['rows']:,} rows to learn from, {told['rows_a_step']} a step ({told['rows_at_once']} at once): "
         f"{told['steps']:,} steps, {told['warmup_steps']:,} of them warm-up",
         f"tuned: {told['trainable']:,} of {told['total']:,} numbers ({100 * told['share']:.3g} %)",
-        "settings: " + ", ".join(f"{key} {given[key]:g} (advised {advice[key]:g})" for key in keys),
+        "settings: " + ", ".join(f"{key} {given[key]:g} (advised {advice[key]:.3g})" for key in keys),
         f"memory of a step at {told['max_tokens']} tokens: about {to_size(memory['total'])} ({parts})",
         *(f"warning: {line}" for line in told["warnings"]),
     ]
