@@ -202,6 +202,9 @@ def test_generated_answers_stand_beside_the_one_pass(
     assert sum(map(sum, found["confusion"])) == 5
     assert np.array(model["confusion"]).sum() == 6
 
+    code, out, _ = run_cli(*arguments[:-1], "--json")
+    assert [sorted({"answers"} & set(model)) for model in json.loads(out)["models"]] == [[], []], "only where asked for"
+
     # A model that says something else than its labels: nothing of it becomes neutral.
     answers = "positively <i>no</i>"
     monkeypatch.setattr("finsignal.sentiment.evaluate.answering.generate_answers", lambda *a, **k: [answers] * 5)
