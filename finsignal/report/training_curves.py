@@ -64,7 +64,9 @@ def curves_part(log: Mapping[str, Any]) -> Html:
     if steps:
         rates = [(row["step"], row["learning_rate"]) for row in steps]
         drawn_rate = draw_curve([Line(rates, DARK)], across="step", up="rate", said="Learning rate by step", zero=True)
-        out.append(_part("Learning rate", "Of the body; the head and lower layers may have multiples of it.", drawn_rate))
+        out.append(
+            _part("Learning rate", "Of the body; the head and lower layers may have multiples of it.", drawn_rate)
+        )
         out.append(_norm_part(list_norms(steps), log["settings"].get("clip")))
     return Html(f'<div class="curves">{"".join(out)}</div>')
 
