@@ -76,7 +76,7 @@ class TunedModel(Model):
             raise ModelError(f"{self.name}: its tokenizer gives token {largest}, but the base knows {known} tokens.")
         out = np.tile(EMPTY, (len(rows), 1))
         device = self.session.device
-        with show_bar(len(rows), progress) as bar, self._switched_on(), torch.inference_mode():
+        with show_bar(len(rows), progress) as bar, self.switched_on(), torch.inference_mode():
             for batch in to_batches([len(row) for row in rows], ROWS.get(device.type, ROWS["cuda"])):
                 ids = torch.tensor([rows[row] for row in batch], device=device)
                 if ids.shape[1]:
@@ -87,7 +87,8 @@ class TunedModel(Model):
         return out[:, list(self.order)]
 
     @contextlib.contextmanager
-    def _switched_on(self) -> Iterator[None]:
+    def switched_on(self) -> Iterator[None]:
+        """While it lasts, the base has this model's adapter on, and no other model of that base runs."""
         with self.lock:
             encoder = self.session.encoder
             if hasattr(encoder, "peft_config") and encoder.active_adapter != self.adapter:
