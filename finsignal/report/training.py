@@ -207,8 +207,9 @@ def _before(before: Mapping[str, Any] | None) -> Html:
     )
     return Html(
         '\n<section id="before"><h2>Before and after</h2><p class="sub">The base and the tuned model on the same '
-        f"{plural(before['rows'], 'held-out row')}. A base that calls many neutral rows positive is too optimistic. "
-        "Rows of the tables are the true label, columns the predicted one; blue is right, orange is wrong.</p>"
+        f"{plural(before['rows'], 'held-out row')}, before any temperature. A base that calls many neutral rows "
+        "positive is too optimistic. Rows of the tables are the true label, columns the predicted one; blue is right, "
+        "orange is wrong.</p>"
         + table(("", "Base", "Tuned"), rows, style="changed", numbers=(1, 2))
         + f'<div class="cards">{cards}</div></section>'
     )

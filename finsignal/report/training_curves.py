@@ -14,8 +14,12 @@ MANY = 40  # points, from which a line is drawn with its running mean
 
 
 def to_points(value: Any, digits: int = 3) -> str:
-    """A figure that is no share: three significant digits, or the dash."""
-    return NONE if is_none(value) else number(float(f"{value:.{digits}g}"))
+    """A figure that is no share: three significant digits, none after the point from 1,000 on, or the dash.
+
+    >>> to_points(0.41237), to_points(1143.14, 4), to_points(None)
+    ('0.412', '1,143', '–')
+    """
+    return NONE if is_none(value) else number(float(f"{value:.{digits}g}"), "count" if abs(value) >= 1000 else "number")
 
 
 def list_norms(steps: Sequence[Mapping[str, Any]]) -> list[Point]:
