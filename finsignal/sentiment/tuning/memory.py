@@ -56,7 +56,9 @@ def estimate_memory(
     size = 4 if whole else 2
     base = empty_base(config, kind, dtype="float32" if whole and not half else "bfloat16")
     numbers = sum(value.numel() for value in base.parameters())  # before peft adds to it
-    weights = _count_weights(base, tuning, kind, size) + (2 * numbers if half and whole else 0)
+    weights = _count_weights(base, tuning, kind, size)
+    if half and whole and tuning.method not in NF4 + INT8:
+        weights += 2 * numbers  # autocast keeps a copy of what it multiplies by
     outline = tune_base(base, tuning, kind=kind, steps=1000, base_name="")
     trainable = list(outline.trainable().values())
     own = count(outline)
