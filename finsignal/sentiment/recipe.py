@@ -343,6 +343,8 @@ def _check_head(recipe: Recipe, path: Path) -> None:
     for what, given in refused.items():
         if head.kind == "words" and given:
             raise ConfigError(f"{path}: {what} needs a linear head; with [head] kind = 'words' the loss is of a word.")
+    if tuning.oversample and tuning.class_weights != "none":
+        raise ConfigError(f"{path}: oversample and class_weights both balance the labels; leave one of them out.")
     if tuning.method in ("prefix", "prompt") and head.kind == "own":
         raise ConfigError(f"{path}: method {tuning.method!r} goes with a head of kind mean, last or words, not 'own'.")
     if tuning.method == "prefix" and tuning.checkpointing:

@@ -96,16 +96,19 @@ def fine_tune(
     if base is None:
         finished = export.write_tfidf_folder(plan, rows, card=card, out=work / "model", progress=progress)
     else:
-        trackers = make_trackers(report_to, run_name=plan.name, folder=work / "tracking", settings=asdict(plan.tuning))
-        with contextlib.ExitStack() as ends:
-            for tracker in trackers:
-                ends.callback(tracker.finish)
-            tuned = [
-                run_tuning(part, base, own, held, folder, device=where, trackers=trackers, progress=progress)
-                for part, own, held, folder in _to_runs(plan, train, held_out, folders, work)
-            ]
+        tuned = []
+        for part, own, held, folder in _to_runs(plan, train, held_out, folders, work):
+            kept = work / "tracking"
+            trackers = make_trackers(report_to, run_name=part.name, folder=kept, settings=asdict(part.tuning))
+            with contextlib.ExitStack() as ends:
+                for tracker in trackers:
+                    ends.callback(tracker.finish)
+                run = run_tuning(part, base, own, held, folder, device=where, trackers=trackers, progress=progress)
+            if run["before"] and progress:
+                tell(instruct.to_lines(run["before"]))
+            tuned.append(run)
         chosen = [run.pop("checkpoint") for run in tuned]
-        prompt = next(iter([run.pop("prompt") for run in tuned]))
+        prompt = [run.pop("prompt") for run in tuned].pop()
         logs = [{"plan": described, **run} for run in tuned]
         for run in tuned:
             del run["steps"]

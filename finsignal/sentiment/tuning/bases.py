@@ -136,7 +136,7 @@ def load_base(
             module, found = getattr(transformers, CLASSES[kind]).from_pretrained(folder, **options)
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as err:
         raise ModelError(f"base {folder}: transformers cannot load it ({type(err).__name__}: {err}).") from err
-    missing = sorted(name for name in found["missing_keys"] if not name.startswith(("pooler.", "lm_head.")))
+    missing = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
     if missing:
         tip = " Use a head of kind 'mean' or 'last', which is new by intention." if kind == "own" else ""
         raise ModelError(f"base {folder}: its files hold no {missing[0]}; it would be random.{tip}")
