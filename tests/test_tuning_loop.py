@@ -348,6 +348,34 @@ def test_out_of_memory_says_what_to_lower(folder: Path, tmp_path: Path) -> None:
             course.run_course(made, ids[:6], np.arange(6) % 3, tmp_path)
 
 
+def test_what_is_tuned_of_a_bfloat16_base_is_tuned_in_float32(folder: Path) -> None:
+    """As on a GPU, where the base is bfloat16: its own head is a copy, and the arithmetic stays the base's."""
+    import torch
+
+    real = heads.load_base
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(heads, "load_base", lambda *args, **options: real(*args, **options).to(torch.bfloat16))
+        made, ids = make_course(folder, make_recipe(folder, "lora", "own").tuning, "own")
+    assert {value.dtype for value in made.parameters.values()} == {torch.float32}
+    assert made.classifier.arithmetic == "bfloat16"
+    course.run_epoch(made, epoch=1)
+    assert np.isfinite(course.predict_logits(made.classifier, ids)).all()
+
+
+def test_an_overflow_of_float16_leaves_adalora_s_memory_alone(folder: Path) -> None:
+    made, _ = make_course(folder, make_recipe(folder, "adalora").tuning)
+    called: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(course.methods, "after_step", lambda *args: called.append(1))
+        patch.setattr("torch.nn.utils.clip_grad_norm_", lambda *_: float("inf"))
+        course.run_step(made, [np.arange(8)], step=0, epoch=1)
+        assert not called
+        patch.setattr("torch.nn.utils.clip_grad_norm_", lambda *_: 1.0)
+        course.run_step(made, [np.arange(8)], step=1, epoch=1)
+    assert called == [1]
+    assert ["gradient_norm" in row for row in made.log] == [False, True]
+
+
 # --- bases ------------------------------------------------------------------------------------------------------------
 
 

@@ -30,6 +30,7 @@ from finsignal.sentiment.tuning.course import (
     put,
     run_course,
     run_epoch,
+    tell_memory,
 )
 from finsignal.sentiment.tuning.heads import Classifier, make_classifier
 from finsignal.sentiment.tuning.lessons import encode, read_data_set, read_parts, to_lessons
@@ -103,6 +104,7 @@ def fine_tune(
             with contextlib.ExitStack() as ends:
                 for tracker in trackers:
                     ends.callback(tracker.finish)
+                ends.enter_context(tell_memory(part.tuning))
                 run = run_tuning(part, base, own, held, folder, device=where, trackers=trackers, progress=progress)
             if run["before"] and progress:
                 tell(instruct.to_lines(run["before"]))

@@ -212,7 +212,8 @@ def run_step(course: Course, parts: list[np.ndarray], *, step: int, epoch: int) 
     norm = float(torch.nn.utils.clip_grad_norm_(tensors.values(), tuning.clip))
     course.scaler.step(course.optimiser)
     course.scaler.update()
-    methods.after_step(classifier.encoder, tuning, step)
+    if np.isfinite(norm):  # else the scaler left the step out, and AdaLoRA would remember the overflow for good
+        methods.after_step(classifier.encoder, tuning, step)
     if course.average:
         decay = min(tuning.average, (step + 1) / (step + 11))  # the first steps hardly count
         with torch.no_grad():

@@ -121,6 +121,12 @@ def make_classifier(
     torch.manual_seed(tuning.seed)
     with quiet():
         module = add_adapter(module, tuning, kind=head.kind, steps=steps, base_name=base_name)
+    arithmetic = to_arithmetic(tuning)
+    # An own head copied from a bfloat16 base (on a GPU) would be tuned in bfloat16, which rounds small updates away.
+    for value in module.parameters():
+        if value.requires_grad and value.dtype in (torch.bfloat16, torch.float16):
+            arithmetic = arithmetic or str(value.dtype).removeprefix("torch.")
+            value.data = value.data.float()
     if tuning.method in NF4:
         keep_unpacked(module)
     return Classifier(
@@ -130,7 +136,7 @@ def make_classifier(
         head.kind,
         read_order(base_name, folder, head.label_map) if head.kind == "own" else (0, 1, 2),
         pad=pad or 0,
-        arithmetic=to_arithmetic(tuning),
+        arithmetic=arithmetic,
     )
 
 
