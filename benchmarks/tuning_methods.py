@@ -77,8 +77,10 @@ def make_recipe(method: str, settings: dict[str, Any], rows: int) -> Any:
     return replace(shipped, name=method, tuning=tuning, data=(plain,), report=(report,), mean_of=())
 
 
-def run_one(method: str, settings: dict[str, Any], data: Path, folder: Path, rows: int) -> dict[str, Any]:
-    """The figures of one method, in this process."""
+def run_one(
+    method: str, settings: dict[str, Any], data: Path, folder: Path, *, rows: int, pilot: bool
+) -> dict[str, Any]:
+    """The figures of one method, in this process; of a pilot the epochs alone."""
     from finsignal.sentiment import train
     from finsignal.sentiment.recipe import Recipe
     from finsignal.sentiment.tuning import advice, bases
@@ -102,7 +104,7 @@ def run_one(method: str, settings: dict[str, Any], data: Path, folder: Path, row
         tuned = train.run_tuning(recipe, base, rows_train, held_out, work)
         found |= {"seconds": time.perf_counter() - started, "memory": peak() - before}
         found |= {"epochs": tuned["epochs"], "chosen_epoch": tuned["chosen_epoch"]}
-        if rows:
+        if pilot:
             return found
     before, started = peak(), time.perf_counter()
     train.fine_tune(recipe, data=data, out=folder, now=NOW, device="cpu")
@@ -157,9 +159,8 @@ def peak() -> int:
 def run_apart(name: str, method: str, settings: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """The figures of one method, in a process of its own on one thread."""
     with tempfile.TemporaryDirectory() as folder:
-        order = json.dumps({"method": method, "settings": settings})
+        order = json.dumps({"method": method, "settings": settings, "rows": options.rows, "pilot": options.pilot})
         command = [sys.executable, __file__, "--worker", order, "--data", str(options.data), "--out", f"{folder}/m"]
-        command += ["--rows", str(options.rows)]
         env = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         env["MALLOC_MMAP_THRESHOLD_"] = "65536"  # what is freed goes back; else the peak is half as much again
         done = subprocess.run(command, capture_output=True, text=True, env=env)
@@ -225,8 +226,7 @@ def main() -> None:
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        order = json.loads(options.worker)
-        print(json.dumps(run_one(order["method"], order["settings"], options.data, options.out, options.rows)))
+        print(json.dumps(run_one(**json.loads(options.worker), data=options.data, folder=options.out)))
         return
     if options.pilot:
         options.rows = options.rows or 1200

@@ -29,7 +29,8 @@ def make_optimiser(parameters: dict[str, Any], tuning: Tuning) -> Any:
     if tuning.optimiser == "adamw":
         return torch.optim.AdamW(groups, lr=tuning.learning_rate, fused=True)
     optim = require("bitsandbytes", extra="train", work=f"the optimiser {tuning.optimiser}").optim
-    kind = optim.PagedAdamW8bit if tuning.optimiser == "paged_adamw_8bit" else optim.AdamW8bit
+    on_gpu = all(value.device.type == "cuda" for value in parameters.values())  # the CPU has nowhere to page out to
+    kind = optim.PagedAdamW8bit if tuning.optimiser == "paged_adamw_8bit" and on_gpu else optim.AdamW8bit
     return kind(groups, lr=tuning.learning_rate)
 
 
