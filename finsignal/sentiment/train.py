@@ -22,6 +22,7 @@ from finsignal.sentiment.labelled import stands_in
 from finsignal.sentiment.prompt import to_input
 from finsignal.sentiment.recipe import Recipe, Tuning, read_recipe
 from finsignal.sentiment.tuning import adapters, advice, bases, forgetting, instruct
+from finsignal.sentiment.tuning.checkpoints import tell_disk
 from finsignal.sentiment.tuning.course import (
     Lessons,
     make_course,
@@ -114,17 +115,18 @@ def fine_tune(
         logs = [{"plan": described, **run} for run in tuned]
         for run in tuned:
             del run["steps"]
-        finished = export.write_model_folder(
-            plan,
-            rows,
-            base=base,
-            checkpoint=_to_mean(chosen, work / "mean"),
-            prompt=prompt,
-            logs=logs,
-            card={**card, "runs": tuned},
-            out=work / "model",
-            progress=progress,
-        )
+        with tell_disk(work / "model"):
+            finished = export.write_model_folder(
+                plan,
+                rows,
+                base=base,
+                checkpoint=_to_mean(chosen, work / "mean"),
+                prompt=prompt,
+                logs=logs,
+                card={**card, "runs": tuned},
+                out=work / "model",
+                progress=progress,
+            )
     if (work / "tracking").is_dir():
         shutil.move(work / "tracking", out.with_name(out.name + ".tracking"))
     os.replace(finished, out)

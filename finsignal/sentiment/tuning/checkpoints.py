@@ -26,19 +26,28 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
     Raises ModelError where the disk is full: what was whole before still is, and a new start goes on from there.
     """
-    safetensors = require("safetensors", extra="train", work=WORK)
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
+    with tell_disk(folder):
+        try:
+            unfinished.mkdir()
+            yield unfinished
+            os.replace(unfinished, folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def tell_disk(folder: Path) -> Iterator[None]:
+    """Raises ModelError, with what to do, where the disk fills up while `folder` is written."""
+    safetensors = require("safetensors", extra="train", work=WORK)
     try:
-        unfinished.mkdir()
-        yield unfinished
-        os.replace(unfinished, folder)
+        yield
     except (OSError, safetensors.SafetensorError) as err:
-        shutil.rmtree(unfinished, ignore_errors=True)
         if getattr(err, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(err):
             raise ModelError(
-                f"{folder}: the disk is full, so this checkpoint was not written ({err}). Those before it are whole: "
-                "free some space and start the same command again, and it goes on from the last of them."
+                f"{folder}: the disk is full, so it was not written ({err}). The checkpoints before it are whole: free "
+                "some space and start the same command again, and it goes on from the last of them."
             ) from err
         raise
 
