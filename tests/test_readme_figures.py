@@ -27,6 +27,15 @@ def test_the_table_of_quality_is_that_of_its_command() -> None:
             assert to_row(name, who, results[name][who]) in README, (name, who)
 
 
+def test_the_tables_of_tuning_are_those_of_their_commands() -> None:
+    for name in ("tuning_methods", "imbalance"):
+        printed = (RESULTS / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+        rows = [line for line in printed if line.startswith("|")]
+        assert len(rows) > 6
+        assert printed[0] in README
+        assert [line for line in rows if line not in README] == [], name
+
+
 def test_what_a_target_gains_is_told_as_it_was_printed() -> None:
     results = json.loads((RESULTS / "sentiment_quality.json").read_text(encoding="utf-8"))["results"]
     told = results["held out, targets of one text that disagree"]["model"]
