@@ -1,6 +1,8 @@
 """Answers written freely: as the base would write them, parsed strictly, and never neutral for want of a label."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -237,6 +239,26 @@ def test_a_target_is_asked_about_where_the_model_knows_of_targets(
     answering.measure_answers(aware, ["Acme falls"], ["Acme"], codes, uniform)
 
     assert seen == [[""], ["Acme"]]
+
+
+def test_a_model_writes_with_its_own_adapter_on(words_model: TunedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    @contextlib.contextmanager
+    def switched_on(self: TunedModel) -> Iterator[None]:
+        seen.append("on")
+        yield
+        seen.append("off")
+
+    def note(*given: Any, **options: Any) -> list[str]:
+        seen.append("asked")
+        return ["neutral"]
+
+    monkeypatch.setattr(TunedModel, "switched_on", switched_on)
+    monkeypatch.setattr(answering, "generate_answers", note)
+    answering.measure_answers(words_model, ["Acme falls"], [""], np.array([1]), np.full((1, 3), 1 / 3))
+
+    assert seen == ["on", "asked", "off"]
 
 
 def test_a_model_that_reads_no_words_cannot_be_let_write(run_cli: Cli, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def measure_answers(
     """`compare_generated` of a tuned.TunedModel that answers in words, on rows with true codes (n,) and probabilities
     (n, 3) of its one pass. A text with nothing to read is not asked about."""
     asked = [row for row, text in enumerate(texts) if to_input("", text)]
-    with model.session.cast():
+    with model.switched_on(), model.session.cast():
         answers = generate_answers(
             model.session.encoder,
             model.tokenizer,
