@@ -83,6 +83,8 @@ def test_a_recipe_trains_saves_reloads_scores_and_merges(name: str, folder: Path
     np.testing.assert_allclose(found.sum(axis=1), 1)
     np.testing.assert_array_equal(found[3], [0, 1, 0])  # nothing to read
     np.testing.assert_allclose(load_model(made).predict_proba(TEXTS), found, atol=1e-12)
+    heads = {"mean": "mean pooling", "last": "last token", "own": "base's own head", "words": "next word"}
+    assert heads[recipe.head.kind] in (made / "README.md").read_text(encoding="utf-8")
     logs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(made.glob("training*.json"))]
     rates = [part.tuning.learning_rate for part in recipe.mean_of or [recipe]]
     assert [log["settings"]["learning_rate"] for log in logs] == rates

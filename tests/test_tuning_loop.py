@@ -448,3 +448,18 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
     assert bases.to_device("") == "cpu"
     with pytest.raises(ModelError, match="no CUDA here"):
         bases.to_device("cuda")
+
+
+def test_words_and_pairs_heed_the_weight_of_a_set(folder: Path, tmp_path: Path) -> None:
+    """Two sets that contradict each other: the heavier one decides."""
+    rows = pd.read_csv(folder / "made.csv").assign(text=lambda rows: rows["text"] + " news")
+    turned = {"up": "down", "down": "flat", "flat": "up"}
+    rows.assign(label=rows["label"].map(turned)).to_csv(tmp_path / "turned.csv", index=False)
+    found = {}
+    for weight in (0.05, 20.0):
+        recipe = make_recipe(folder, "tfidf")
+        other = replace(DATA, name="turned", path="turned.csv", weight=weight)
+        out = tmp_path / str(weight)
+        fine_tune(replace(recipe, data=(DATA, other)), data=[folder, tmp_path], out=out, now=NOW)
+        found[weight] = load_model(out).predict_logits(QUESTIONS).argmax(axis=1).tolist()
+    assert found == {0.05: [0, 1, 2], 20.0: [1, 2, 0]}

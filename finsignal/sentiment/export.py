@@ -89,7 +89,8 @@ def write_model_folder(
         "known_until": to_cutoff(str(recipe.base.cutoff)).isoformat(),
     }
     files = [*([GRAPH] if as_graph else []), TOKENIZER, *tuned, *full, *logged]
-    extra = {} if as_graph else {"kind": "torch", "method": recipe.tuning.method, "head": _to_head(recipe)}
+    extra: dict[str, Any] = {"head": _to_head(recipe)}
+    extra |= {} if as_graph else {"kind": "torch", "method": recipe.tuning.method}
     extra |= {} if prompt is None else {"prompt": dict(prompt)}
     card = _to_card(recipe, rows, {"base": about, **card, **extra}, files=files, out=out)
 
@@ -118,7 +119,7 @@ def write_tfidf_folder(recipe: Recipe, rows: Rows, *, card: dict[str, Any], out:
 
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    fitted = tfidf.fit(rows.train, recipe.tuning)
+    fitted = tfidf.fit(rows.train, recipe.tuning, weight={item.name: item.weight for item in recipe.data})
     files = tfidf.write_tfidf(fitted, out)
     latest = max(to_cutoff(str(item.cutoff)) for item in recipe.data).isoformat()
     base = {"model": "none", "about": "no base: words and pairs of words", "licence": "", "known_until": latest}
