@@ -316,6 +316,15 @@ def test_the_embedded_base_is_the_one_the_default_recipe_names() -> None:
             '[[data]]\nname = "made"\nreader = "tfns"\npath = "t.csv"\nlicence = ""\ncutoff = 2022-12-31\n[[report]]',
             r"two \[\[data\]\] have the name 'made'",
         ),
+        ('["anything"]', '"prices"', "not_good_for is 'prices'; expected a list of texts"),
+        ('["anything"]', "[1]", "not_good_for is .1.; expected a list of texts"),
+        ('name = "tiny"', 'name = "tiny"\nmean_of = "one.toml"', "mean_of is 'one.toml'; expected a list"),
+        ("[[report]]", "[report]", r"expected tables under \[\[report\]\]"),
+        ('name = "tiny"', 'name = ""', "a name is ''"),
+        ('name = "made"', 'name = " "', "a name is ' '"),
+        ("max_tokens = 16", "max_tokens = 0", r"\[base\]: max_tokens is 0; expected 1 or more"),
+        ("seed = 3", "seed = 3\nweight_decay = -0.1", "weight_decay is -0.1, which cannot be meant"),
+        ('up = "positive"', "up = 1", "label_map is .*; expected dict"),
     ],
 )
 def test_a_recipe_that_cannot_be_meant_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -598,6 +607,34 @@ def test_a_mean_of_two_runs_has_the_mean_of_their_weights(base: Path, data: Path
     (tmp_path / "two.toml").write_text(text.replace('"full"', '"qlora"'))
     with pytest.raises(ConfigError, match="mean_of names two, which tunes 'qlora'"):
         read_recipe(mean)
+
+
+def test_a_mean_is_of_different_runs_with_its_own_head_and_of_whole_weights(tmp_path: Path) -> None:
+    text = write_recipe(tmp_path, tmp_path, "full").read_text()
+    (tmp_path / "one.toml").write_text(text)
+    (tmp_path / "two.toml").write_text(text.replace("epochs = 3", "epochs = 2"))
+    mean = tmp_path / "mean.toml"
+    mean.write_text('mean_of = ["one.toml", "two.toml"]\n' + text)
+    with pytest.raises(ConfigError, match="mean_of names two recipes called 'tiny'"):
+        read_recipe(mean)
+    (tmp_path / "two.toml").write_text(text.replace('"tiny"', '"two"') + '[head]\nkind = "own"\n')
+    with pytest.raises(ConfigError, match=r"the \[head\] of two here too"):
+        read_recipe(mean)
+    (tmp_path / "two.toml").write_text(text.replace('"tiny"', '"two"'))
+    assert [part.name for part in read_recipe(mean).mean_of] == ["tiny", "two"]
+    mean.write_text(mean.read_text().replace('"full"', '"lora"'))
+    with pytest.raises(ConfigError, match="mean_of needs method 'full'"):
+        read_recipe(mean)
+
+
+def test_a_perplexity_beyond_all_bounds_is_said_in_words() -> None:
+    run = {"settings": {"method": "tfidf"}, "recipe": "tiny", "forgetting": {"base": 12.5, "tuned": None, "tokens": 9}}
+    card = dict.fromkeys(("name", "made", "disclaimer", "max_tokens", "trained_until", "base_model"), "x")
+    base = dict.fromkeys(("about", "model", "licence", "known_until"), "x")
+    split: dict[str, Any] = {"split": {"train": 1, "held_out": 1}, "temperature": 1.0, "cleaning": {}}
+    lists: dict[str, Any] = {"runs": [run], "data": [], "metrics": {}, "not_good_for": []}
+    told = to_readme({**card, "base": base, **split, **lists})
+    assert "of 9 tokens: 12.50 before, beyond all bounds after" in told
 
 
 def test_neither_a_finished_folder_nor_another_run_is_overwritten(base: Path, data: Path, tmp_path: Path) -> None:

@@ -56,9 +56,9 @@ def _to_look_back(run: dict[str, Any]) -> list[str]:
             f"{tuned['accuracy']:.3f}, log-loss {base['log_loss']:.3f} and {tuned['log_loss']:.3f}"
         )
     if "tuned" in forgot:
+        sides = ("beyond all bounds" if forgot[side] is None else f"{forgot[side]:.2f}" for side in ("base", "tuned"))
         lines.append(
-            f"- perplexity on a general English text of {forgot['tokens']} tokens: {forgot['base']:.2f} before, "
-            f"{forgot['tuned']:.2f} after"
+            f"- perplexity on a general English text of {forgot['tokens']} tokens: {' before, '.join(sides)} after"
         )
     return lines
 

@@ -203,7 +203,8 @@ def read_recipe(path: str | Path) -> Recipe:
         raise ConfigError(f"{path}: could not be read as a TOML recipe ({err}).") from err
     known = ["name", "not_good_for", "mean_of", "base", "head", "tuning", "data", "report", "source", "corrected"]
     _check_keys(content, known, ["name", "base", "tuning", "data"], f"{path}")
-    parts = tuple(read_recipe(path.parent / str(name)) for name in content.get("mean_of", ()))
+    _check_lists(content, f"{path}")
+    parts = tuple(read_recipe(path.parent / name) for name in content.get("mean_of", ()))
     recipe = Recipe(
         name=str(content["name"]),
         not_good_for=tuple(str(item) for item in content.get("not_good_for", ())),
@@ -230,6 +231,17 @@ def _check_keys(section: dict[str, Any], known: list[str], needed: list[str], wh
             raise ConfigError(f"{where}: no key {key!r}, which every recipe needs.")
 
 
+def _check_lists(content: dict[str, Any], where: str) -> None:
+    """Lists where lists are meant: a lone text would be read letter by letter."""
+    for key, kind, expected in (
+        *((key, str, "a list of texts") for key in ("not_good_for", "mean_of", "corrected")),
+        *((key, dict, f"tables under [[{key}]]") for key in ("data", "report")),
+    ):
+        value = content.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, kind) for item in value):
+            raise ConfigError(f"{where}: {key} is {value!r}; expected {expected}.")
+
+
 def _make(kind: Any, section: Any, where: str) -> Any:
     if not isinstance(section, dict):
         raise ConfigError(f"{where}: expected a table of keys, got {type(section).__name__}.")
@@ -249,7 +261,8 @@ def _make(kind: Any, section: Any, where: str) -> Any:
     for key, value in section.items():
         expected = types[str(fields[key].type)]
         odd = isinstance(value, bool) and expected is not bool
-        odd |= expected is list and not all(isinstance(item, str) for item in value)
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        odd |= not all(isinstance(item, str) for item in inner)
         if not isinstance(value, expected) or odd or isinstance(value, dt.datetime):
             raise ConfigError(f"{where}: {key} is {value!r}; expected {fields[key].type.replace('dt.', 'a ')}.")
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in section.items()})
@@ -257,6 +270,9 @@ def _make(kind: Any, section: Any, where: str) -> Any:
 
 def _check_values(recipe: Recipe, path: Path) -> None:
     tuning = recipe.tuning
+    for name in (recipe.name, *(item.name for item in (*recipe.data, *recipe.report))):
+        if not name.strip():
+            raise ConfigError(f"{path}: a name is {name!r}; expected one for the recipe and for each of its sets.")
     rules = {
         "epochs": tuning.epochs >= 1,
         "learning_rate": tuning.learning_rate > 0,
@@ -278,7 +294,10 @@ def _check_values(recipe: Recipe, path: Path) -> None:
         "label_smoothing": 0 <= tuning.label_smoothing < 1,
         "average": 0 <= tuning.average < 1,
         "seed": tuning.seed >= 0,
+        "weight_decay": tuning.weight_decay >= 0,
     }
+    if recipe.base.max_tokens < 1:
+        raise ConfigError(f"{path} [base]: max_tokens is {recipe.base.max_tokens}; expected 1 or more.")
     for key, holds in rules.items():
         if not holds:
             raise ConfigError(f"{path} [tuning]: {key} is {getattr(tuning, key)!r}, which cannot be meant.")
@@ -289,11 +308,19 @@ def _check_values(recipe: Recipe, path: Path) -> None:
                 f"{path} [tuning]: {key} is {given!r}.{did_you_mean(given, known)} Expected one of {known}."
             )
     _check_head(recipe, path)
+    called = [part.name for part in recipe.mean_of]
     for part in recipe.mean_of:
+        if called.count(part.name) > 1:  # the second would be taken for the first, already trained
+            raise ConfigError(f"{path}: mean_of names two recipes called {part.name!r}; give each a name of its own.")
         if part.tuning.method != "full" or part.base != recipe.base or part.mean_of:
             raise ConfigError(
                 f"{path}: mean_of names {part.name}, which tunes {part.tuning.method!r} on {part.base.model}; expected "
                 "recipes that tune every weight (full) of this recipe's own base, and are no means themselves."
+            )
+        if part.head != recipe.head or tuning.method != "full":
+            raise ConfigError(
+                f"{path}: mean_of needs method 'full' and the [head] of {part.name} here too, for it is the mean that "
+                "is written and scored."
             )
         # The card tells of this recipe's sets alone, and trained_until is the latest of their cut-offs.
         told = {(item.path, item.reader, item.cutoff) for item in recipe.data}
