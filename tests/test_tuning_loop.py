@@ -463,3 +463,13 @@ def test_words_and_pairs_heed_the_weight_of_a_set(folder: Path, tmp_path: Path) 
         fine_tune(replace(recipe, data=(DATA, other)), data=[folder, tmp_path], out=out, now=NOW)
         found[weight] = load_model(out).predict_logits(QUESTIONS).argmax(axis=1).tolist()
     assert found == {0.05: [0, 1, 2], 20.0: [1, 2, 0]}
+
+
+def test_too_few_rows_and_a_device_that_is_none_are_told_at_once(folder: Path, tmp_path: Path) -> None:
+    pd.read_csv(folder / "made.csv").head(3).to_csv(tmp_path / "made.csv", index=False)
+    with pytest.raises(ConfigError, match="tiny: of its cleaned rows 3 are left to learn from and 0 are held out"):
+        fine_tune(make_recipe(folder, "frozen"), data=tmp_path, out=tmp_path / "model", now=NOW, device="cpu")
+    for name in ("gpu", "mps", "CUDA"):
+        with pytest.raises(ModelError, match=f"device '{name}': expected cpu or cuda"):
+            fine_tune(make_recipe(folder, "frozen"), data=folder, out=tmp_path / "model", now=NOW, device=name)
+    assert not (tmp_path / "model.partial").exists()

@@ -75,6 +75,11 @@ def fine_tune(
     folders = [data] if isinstance(data, str | os.PathLike) else list(data)
     base = None if plan.tuning.method == "tfidf" else bases.find_base(plan.base)
     train, held_out, counts, records = read_parts(plan, folders)
+    if not len(train) or not len(held_out):
+        raise ConfigError(
+            f"{plan.name}: of its cleaned rows {len(train)} are left to learn from and {len(held_out)} are held out; "
+            "expected some of each. Give it more rows, or another held_out in [tuning]."
+        )
     for item in plan.report:  # now, and not after hours of training, when they are measured
         read_data_set(item, folders)
     described, where = {}, ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -87,6 +88,8 @@ def to_device(device: str) -> str:
     torch = require("torch", extra="train", work=WORK)
     if not device:
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"(cpu|cuda)(:\d+)?", device):
+        raise ModelError(f"device {device!r}: expected cpu or cuda, perhaps with a number as in cuda:0.")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError(f"device {device!r}: torch {torch.__version__} finds no CUDA here; leave it out for the CPU.")
     return device
