@@ -301,6 +301,22 @@ def test_a_run_killed_within_an_epoch_goes_on_to_the_same_model(
     assert load_model(again).digest == load_model(whole).digest
 
 
+def test_work_in_progress_of_other_settings_is_not_gone_on_with(folder: Path, tmp_path: Path) -> None:
+    """Also where the digest is the same, as of a Recipe changed in Python."""
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, 2)
+        with pytest.raises(KilledError):
+            fine_tune(make_recipe(folder, "lora"), data=folder, out=tmp_path / "model", now=NOW)
+    with pytest.raises(ConfigError, match="another recipe or other data"):
+        fine_tune(make_recipe(folder, "lora", rank=8), data=folder, out=tmp_path / "model", now=NOW)
+
+
+def test_a_regression_has_no_steps_to_report(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tfidf is fitted at once and has no steps that \['wandb'\]"):
+        fine_tune(make_recipe(folder, "tfidf"), data=folder, out=tmp_path / "m", now=NOW, report_to=["wandb"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_training_stops_when_it_gets_no_better_and_keeps_the_best(folder: Path, tmp_path: Path) -> None:
     """Held-out losses as given here: the best is the second, and after two that are worse nothing more is run."""
     given = iter([0.9, 0.5, 0.6, 0.7, 0.1, 0.1])

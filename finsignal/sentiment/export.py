@@ -24,7 +24,7 @@ from finsignal.sentiment.labelled import stands_in, to_cutoff
 from finsignal.sentiment.prompt import to_input, to_pairs
 from finsignal.sentiment.readme import to_readme
 from finsignal.sentiment.recipe import Recipe
-from finsignal.sentiment.score import CARD, GRAPH, TOKENIZER, load_model
+from finsignal.sentiment.score import CARD, GRAPH, TOKENIZER, Model, load_model, read_card
 from finsignal.sentiment.tuning import adapters, bases
 from finsignal.sentiment.tuning.lessons import read_data_set
 from finsignal.tables import LABELS
@@ -54,6 +54,7 @@ def write_model_folder(
     logs: Sequence[Mapping[str, Any]],
     card: dict[str, Any],
     out: Path,
+    device: str = "",
     progress: bool = False,
 ) -> Path:
     """The folder `out`: what scores, tokenizer, what was tuned, training.json, card.json and README.md; the card last.
@@ -94,7 +95,7 @@ def write_model_folder(
     extra |= {} if prompt is None else {"prompt": dict(prompt)}
     card = _to_card(recipe, rows, {"base": about, **card, **extra}, files=files, out=out)
 
-    uncalibrated = load_model(out)
+    uncalibrated = _load(out, device)
     texts, targets = [to_input("", text) for text in rows.held_out["text"]], rows.held_out["target"].tolist()
     logits = uncalibrated.predict_logits(texts, targets, progress=progress)
     if merged is not None:
@@ -104,7 +105,16 @@ def write_model_folder(
             raise ModelError(
                 f"{out}: INT8 and full precision agree on {card['parity']} of held-out texts; not written."
             )
-    return _finish(recipe, rows, card, logits, out=out, progress=progress)
+    return _finish(recipe, rows, card, logits, out=out, device=device, progress=progress)
+
+
+def _load(out: Path, device: str) -> Model:
+    """The model of the folder, on the device that it was tuned on where it scores with torch."""
+    if read_card(out).get("kind") != "torch":
+        return load_model(out)
+    from finsignal.sentiment.tuned import load_tuned_model
+
+    return load_tuned_model(out, device=device)
 
 
 def is_graph(recipe: Recipe, base: Path) -> bool:
@@ -159,20 +169,22 @@ def _to_card(
     return card
 
 
-def _finish(recipe: Recipe, rows: Rows, card: dict[str, Any], logits: np.ndarray, *, out: Path, progress: bool) -> Path:
+def _finish(
+    recipe: Recipe, rows: Rows, card: dict[str, Any], logits: np.ndarray, *, out: Path, device: str = "", progress: bool
+) -> Path:
     card["temperature"] = fit_temperature(logits, to_codes(rows.held_out["label"].to_numpy()))
     _write_card(card, out)
-    card["metrics"] = measure(recipe, out, rows, progress=progress)
+    card["metrics"] = measure(recipe, out, rows, device=device, progress=progress)
     (out / "README.md").write_text(to_readme(card), encoding="utf-8")
     card["files"]["README.md"] = _digest(out / "README.md")
     _write_card(card, out)
-    load_model(out)
+    _load(out, device)
     return out
 
 
-def measure(recipe: Recipe, out: Path, rows: Rows, *, progress: bool) -> dict[str, Any]:
+def measure(recipe: Recipe, out: Path, rows: Rows, *, device: str = "", progress: bool) -> dict[str, Any]:
     """The figures of a model folder on the held-out rows and on each report set, also without rows learned from."""
-    model = load_model(out)
+    model = _load(out, device)
     seed = recipe.tuning.seed
     found = {"held out": evaluate_model(model, rows.held_out, seed=seed, progress=progress)}
     for name, (report, digests) in read_reports(recipe, rows.folders).items():

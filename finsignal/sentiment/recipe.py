@@ -79,10 +79,11 @@ class Tuning:
     which pads less, and pulls the model to and fro where length goes with label.
 
     schedule: what follows the warm-up, linearly or by a cosine to 0. warmup: share of all steps with a rising learning
-    rate. clip: largest norm of the gradient. precision: of the arithmetic; "" is bfloat16 for full and qlora, float32
-    else. checkpointing: activations are computed again in the backward pass rather than kept. loss: focal is that of
-    Lin et al. 2017 (arXiv:1708.02002) with focal_gamma. class_weights: of a label's rows in the loss, by its share or
-    the square root of it. oversample: rows of the rarer labels are drawn several times, until all labels are as many.
+    rate. clip: largest norm of the gradient. precision: of the arithmetic; "" is bfloat16 for full, qlora and on a GPU,
+    float32 else. checkpointing: activations are computed again in the backward pass rather than kept. loss: focal is
+    that of Lin et al. 2017 (arXiv:1708.02002) with focal_gamma. class_weights: of a label's rows in the loss, by its
+    share or the square root of it. oversample: rows of the rarer labels are drawn several times, until all labels are
+    as many.
 
     held_out: share of the cleaned texts kept from training, on which the epoch is chosen and the temperature fitted.
     patience: stop after so many epochs without a better held-out log-loss (0: never). checkpoint_steps: a resumable

@@ -38,6 +38,7 @@ from finsignal.sentiment.tuning.lessons import encode, read_data_set, read_parts
 from finsignal.sentiment.tuning.losses import oversample
 from finsignal.sentiment.tuning.optimise import count_steps
 from finsignal.sentiment.tuning.tracking import make_trackers
+from finsignal.writing import whole_file
 
 
 def fine_tune(
@@ -73,6 +74,8 @@ def fine_tune(
         raise ConfigError(f"{out}: exists already. Nothing was trained; choose another folder or remove it.")
     plan = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     folders = [data] if isinstance(data, str | os.PathLike) else list(data)
+    if plan.tuning.method == "tfidf" and report_to:
+        raise ConfigError(f"{plan.name}: tfidf is fitted at once and has no steps that {list(report_to)} could show.")
     base = None if plan.tuning.method == "tfidf" else bases.find_base(plan.base)
     train, held_out, counts, records = read_parts(plan, folders)
     if not len(train) or not len(held_out):
@@ -130,6 +133,7 @@ def fine_tune(
                 logs=logs,
                 card={**card, "runs": tuned},
                 out=work / "model",
+                device=where,
                 progress=progress,
             )
     if (work / "tracking").is_dir():
@@ -183,7 +187,9 @@ def _to_mean(checkpoints: list[Path], folder: Path) -> Path:
 
 def _claim(work: Path, recipe: Recipe, records: list[dict[str, Any]]) -> None:
     """Makes the folder of the work in progress, or checks that the one that stands there is this run's."""
-    mine = {"recipe": recipe.digest, "data": [record["sha256"] for record in records]}
+    chosen = {"tuning": asdict(recipe.tuning), "head": asdict(recipe.head), "base": recipe.base.model}
+    settled = json.loads(json.dumps(chosen))  # as it is read back: a tuple is a list
+    mine = {"recipe": recipe.digest, **settled, "data": [record["sha256"] for record in records]}
     settings = work / "settings.json"
     if settings.is_file():
         if json.loads(settings.read_text("utf-8")) != mine:
@@ -192,7 +198,8 @@ def _claim(work: Path, recipe: Recipe, records: list[dict[str, Any]]) -> None:
             )
         return
     work.mkdir(parents=True, exist_ok=True)
-    settings.write_text(json.dumps(mine), encoding="utf-8")
+    with tell_disk(work), whole_file(settings) as unfinished:
+        unfinished.write_text(json.dumps(mine), encoding="utf-8")
 
 
 def run_tuning(
@@ -237,7 +244,7 @@ def _look_back(
 ) -> dict[str, Any]:
     """What the best epoch changed about the base: its answers, where it gives any, and its general English."""
     if recipe.tuning.method == "adalora":  # whose ranks were other ones then, so that they do not fit those of now
-        device, best = reader.classifier.device.type, found["checkpoint"]
+        device, best = str(reader.classifier.device), found["checkpoint"]
         reader = make_reader(base, recipe, adapters.load_adapted(base, best, head=recipe.head, device=device))
     else:
         adapters.read_tuned(reader.classifier, found["checkpoint"])
@@ -248,7 +255,7 @@ def _look_back(
             base,
             recipe,
             make_classifier(
-                base, plain, base_name=recipe.base.model, head=recipe.head, device=reader.classifier.device.type
+                base, plain, base_name=recipe.base.model, head=recipe.head, device=str(reader.classifier.device)
             ),
         ).classifier
     size = recipe.tuning.batch_size

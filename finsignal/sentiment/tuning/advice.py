@@ -16,7 +16,7 @@ from finsignal.sentiment.recipe import Base, Recipe, Tuning
 from finsignal.sentiment.tuning.bases import PACKAGE, WORK, quiet
 from finsignal.sentiment.tuning.memory import estimate_memory
 from finsignal.sentiment.tuning.methods import LORA, PROMPTS, count, empty_base, tune_base
-from finsignal.sentiment.tuning.optimise import count_steps
+from finsignal.sentiment.tuning.optimise import check_warmup, count_steps
 
 WITH_RANK = (*LORA, "adalora")
 RANKS = ((1_000, 4), (5_000, 8), (50_000, 16))  # up to so many rows, that rank; 32 above
@@ -126,7 +126,8 @@ def describe(plan: Recipe, train_rows: int, base_folder: Path, *, device: str = 
     """What a training will do, before it begins, ready for JSON; `plan_text` says it in lines.
 
     train_rows: learned from, without the held-out ones. Only the base's config.json is read. Raises ConfigError where
-    texts are longer than the base can read, ModelError where its config cannot be read, and what add_adapter raises.
+    texts are longer than the base can read or the warm-up would never end, ModelError where its config cannot be read,
+    and what add_adapter raises.
     """
     config = _read_config(base_folder)
     tuning = with_rank(plan.tuning, train_rows)
@@ -146,6 +147,7 @@ def describe(plan: Recipe, train_rows: int, base_folder: Path, *, device: str = 
     numbers = count(outline)
     advice = suggest(train_rows, method=tuning.method, parameters=numbers["total"], hidden=text.hidden_size)
     steps = count_steps(train_rows, tuning)
+    check_warmup(steps=steps * tuning.epochs, tuning=tuning)
     return {
         "name": plan.name,
         "base": plan.base.model,
