@@ -209,7 +209,7 @@ def to_balances(results: list[dict[str, Any]], options: argparse.Namespace) -> s
     for one in results:
         quality = one["measured"]
         cells = [one["name"], *(figure(quality["as it is"], key) for key in ("accuracy", "macro_f1"))]
-        cells += [f"{quality['as it is']['labels']['negative']['recall']:.3f}"]
+        cells += [f"{quality['as it is']['by_label']['negative']['recall']['value']:.3f}"]
         cells += [f"{quality[way][key]['value']:.3f}" for key in ("log_loss", "calibration_error") for way in ways]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -241,13 +241,13 @@ def main() -> None:
     tried = [one for one in tried if not options.only or one[1] in options.only or one[0] in options.only]
     with ThreadPoolExecutor(options.jobs) as pool:
         results = list(pool.map(lambda one: run_apart(*one, options), tried))
+    options.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if options.pilot:
         lines = [f"{one['name']}: {[round(e['held_out_log_loss'], 3) for e in one['epochs']]}" for one in results]
         text = "\n".join(lines) + "\n"
     else:
         text = (to_balances if options.imbalance else to_methods)(results, options)
     options.out.with_suffix(".txt").write_text(text, encoding="utf-8")
-    options.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(text)
 
 
