@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from finsignal.errors import ModelError, SourceError
@@ -274,6 +274,7 @@ def test_steps_that_float16_left_out_are_counted() -> None:
     zero=st.booleans(),
     clip=st.floats(1e-3, 1e3),
 )
+@example(values=[2.0, 1.1125369292536007e-308], zero=False, clip=1.0)
 def test_a_chart_stays_within_its_frame(values: list[float], zero: bool, clip: float) -> None:
     zero = zero and min(values) >= 0
     lines = [Line(list(enumerate(values, start=1)), "#000")]

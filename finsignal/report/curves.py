@@ -114,7 +114,10 @@ def _widen(low: float, high: float, *, zero: bool, powers: bool) -> tuple[float,
 
 def _to_scale(low: float, high: float, start: float, end: float, *, powers: bool = False) -> Callable[[float], float]:
     def place(value: float) -> float:
-        share = math.log(value / low) / math.log(high / low) if powers else (value - low) / (high - low)
+        if powers:  # the logarithm of a ratio overflows where one of them is next to nothing
+            share = (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
+        else:
+            share = (value - low) / (high - low)
         return start + share * (end - start)
 
     return place
