@@ -53,6 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_models.write_rows(folder)
 
 
+@pytest.mark.slow
 def test_a_model_folder_and_the_page_of_its_curves(run_cli: Cli, folder: Path, tmp_path: Path) -> None:
     code, out, err = run_cli(
         "train", folder / "prefix.toml", "--data", folder, "--out", tmp_path / "m", "--device", "cpu"

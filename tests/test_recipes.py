@@ -71,6 +71,7 @@ def test_every_recipe_has_an_architecture_here() -> None:
     assert sorted(ARCHITECTURES) == recipe_names()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_recipe_trains_saves_reloads_scores_and_merges(name: str, folder: Path, tmp_path: Path) -> None:
     from finsignal.sentiment.train import fine_tune

@@ -200,6 +200,7 @@ def test_gradients_are_equal_before_and_after_an_evaluation(folder: Path) -> Non
         assert any(np.abs(value).max() > 0 for value in before.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimiser", ["adamw", "adamw_8bit", "paged_adamw_8bit"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_every_optimiser_and_precision_lowers_the_loss(folder: Path, optimiser: str, precision: str) -> None:
