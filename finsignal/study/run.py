@@ -17,16 +17,11 @@ from finsignal.backtest import hold_weights
 from finsignal.config import RunFile
 from finsignal.features import texts_behind
 from finsignal.sentiment.score import Model
-from finsignal.signals import (
-    NO_EXITS,
-    Decided,
-    Strategy,
-    make_flat_state,
-)
+from finsignal.signals import NO_EXITS, Decided, Strategy
 from finsignal.splits import Split, make_splits
 from finsignal.study.accounts import run_account
+from finsignal.study.case import Case, make_case
 from finsignal.study.choosing import Choice, choose_settings, net_sharpe, to_chosen_parameters
-from finsignal.study.deciding import decide_run
 from finsignal.study.explaining import explain
 from finsignal.study.inputs import UNKNOWN_SCORES, Inputs, check_seen, text_rules
 from finsignal.study.manifest import RUN_FOLDER_MARK, Request, make_manifest, write_manifest
@@ -45,7 +40,8 @@ TRADE_NEWS = (
 class Study:
     """A run carried out.
 
-    summary is for JSON, curves one column of equity for each compared account, manifest what it was made of.
+    summary is for JSON, curves one column of equity for each compared account, manifest what it was made of, case what
+    the questions of evidence ask about.
     """
 
     run: RunFile
@@ -59,6 +55,7 @@ class Study:
     attribution: pd.DataFrame
     summary: dict[str, Any]
     manifest: dict[str, Any]
+    case: Case
 
 
 def run_study(
@@ -140,15 +137,8 @@ def run_study(
         attribution=explained.table,
         summary=summary,
         manifest=make_manifest(run, inputs, sentiments, models, request=request, files=files or {}),
+        case=replace(main, model=models.get(names[0])),
     )
-
-
-@dataclass(frozen=True)
-class _Account:
-    result: BacktestResult
-    decided: Decided
-    parameters: pd.DataFrame
-    choices: tuple[Choice, ...]
 
 
 def _one(
@@ -159,14 +149,11 @@ def _one(
     splits: tuple[Split, ...],
     *,
     progress: bool,
-) -> _Account:
+) -> Case:
     choices = choose_settings(run, inputs, sentiment, strategy, splits, progress=progress)
     parameters = to_chosen_parameters(run, choices)
     since = splits[0].test_start if splits else None
-    state = make_flat_state(run.symbols)
-    decided = decide_run(run, inputs, sentiment, state, strategy=strategy, parameters=parameters, since=since)
-    result = run_account(run, inputs, decided.weights, settings=run.to_settings())
-    return _Account(result, decided, parameters, choices)
+    return make_case(run, inputs, sentiment, strategy, parameters, since=since, choices=choices)
 
 
 def _note_blind(choices: Sequence[Choice]) -> list[str]:
