@@ -43,7 +43,9 @@ class Figure:
             if value is not None and not math.isfinite(value):
                 raise TableError(f"figure {self.key}: {name} is {value}; say what it needs and leave it out.")
         if bool(self.needs) == (self.value is not None):
-            raise TableError(f"figure {self.key}: expected a value, or what it needs; got {self.value}, {self.needs!r}.")
+            raise TableError(
+                f"figure {self.key}: expected a value, or what it needs; got {self.value}, {self.needs!r}."
+            )
 
 
 @dataclass(frozen=True)
