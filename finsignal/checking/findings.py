@@ -14,8 +14,8 @@ State = Literal["passed", "failed", "could not be checked", "told"]
 class Finding:
     """One thing that only knowledge of what was to come, or of what should not be known, explains.
 
-    kind says what was done, such as "cut" or "noise"; guard which part found it. column, symbol and instant say where it
-    shows first; empty and None where it shows in no one place. said is one sentence for a human.
+    kind says what was done, such as "cut" or "noise"; guard which part found it. column, symbol and instant say where
+    it shows first; empty and None where it shows in no one place. said is one sentence for a human.
     """
 
     kind: str
