@@ -440,6 +440,14 @@ STATE = Table(
     may_miss=("fill", "renewed"),
 )
 PARAMETERS = Table("parameters", ("time", "name"), {"time": INSTANT, "name": TEXT, "value": FLOAT})
+TRIALS = Table(
+    "trials",
+    ("trial",),
+    # kind is "setting" (tried on validation) or "run" (judged on the test); sharpe is per day and NaN where there is
+    # none; first is the instant at which it was first tried.
+    {"trial": TEXT, "kind": TEXT, "settings": TEXT, "sharpe": FLOAT, "days": "int64", "first": INSTANT},
+    sorted_by=("first", "trial"),
+)
 
 
 @dataclass(frozen=True)

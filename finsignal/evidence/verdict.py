@@ -20,9 +20,9 @@ FEW_WORLDS = 2  # kinds of worlds that a verdict needs
 RULE = (
     "It is called real where all of this holds: nothing looked ahead; there are "
     f"{FEW_TRADES} closed trades, {FEW_DAYS} days and {FEW_STORIES} effective stories or more; the 95 % interval of "
-    "the net Sharpe ratio lies above 0; in each kind of world with the news dealt anew (two or more apply) at most 5 % did "
-    "as well; the Sharpe ratio deflated by every counted trial is 0.95 or more; and neither the model nor its base "
-    "had seen the period. It is called not real where it looked ahead, was ruined, or where even the top of the "
+    "the net Sharpe ratio lies above 0; in each kind of world with the news dealt anew (two or more apply) at most 5 % "
+    "did as well; the Sharpe ratio deflated by every counted trial is 0.95 or more; and neither the model nor its "
+    "base had seen the period. It is called not real where it looked ahead, was ruined, or where even the top of the "
     f"interval of the Sharpe ratio lies below {TOO_SMALL} a year. All else is: cannot tell."
 )
 

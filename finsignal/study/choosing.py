@@ -27,7 +27,8 @@ MANY = 60  # accounts from which on a bar tells of the progress
 class Choice:
     """What one window chose from [search], and the net Sharpe ratios of that setting: None where there is none.
 
-    known is the instant from which the values count.
+    known is the instant from which the values count. ratios are those of every setting tried, in the order in which
+    [search] combines them: on validation, or on train where there is no validation.
     """
 
     split: Split
@@ -36,6 +37,7 @@ class Choice:
     tried: int = 1
     train: float | None = None
     validation: float | None = None
+    ratios: tuple[float | None, ...] = ()
 
     @property
     def is_blind(self) -> bool:
@@ -66,17 +68,28 @@ def choose_settings(
     choices = [_unchosen(inputs.bars, split) for split in splits]
     if not run.search or not splits:
         return tuple(choices)
-    settings = [dict(zip(run.search, values, strict=True)) for values in itertools.product(*run.search.values())]
+    settings = list_settings(run)
     if not settings:
         raise ConfigError(f"{run.path}: [search] holds no value to try.")
     ratios = _try_settings(run, inputs, sentiment, strategy, settings, splits, progress=progress)
     for window, choice in enumerate(choices):
         best = int(ratios[:, window].min(axis=1).argmax())
         train, validation = (float(r) if np.isfinite(r) else None for r in ratios[best, window])
+        judged = ratios[:, window, 0 if choice.split.validation_start is None else 1].tolist()
         choices[window] = replace(
-            choice, values=settings[best], tried=len(settings), train=train, validation=validation
+            choice,
+            values=settings[best],
+            tried=len(settings),
+            train=train,
+            validation=validation,
+            ratios=tuple(r if np.isfinite(r) else None for r in judged),
         )
     return tuple(choices)
+
+
+def list_settings(run: RunFile) -> list[dict[str, float]]:
+    """Every combination of [search], in the order in which it is stated."""
+    return [dict(zip(run.search, values, strict=True)) for values in itertools.product(*run.search.values())]
 
 
 def _unchosen(bars: pd.DataFrame, split: Split) -> Choice:
