@@ -12,11 +12,14 @@ from finsignal.errors import ConfigError, TableError
 from finsignal.simulate import (
     SAMPLE_SYMBOLS,
     Market,
+    Regimes,
+    SmallMarket,
     main,
     make_index,
     make_market,
     make_oracle_sentiment,
     make_sample,
+    make_small_market,
 )
 from finsignal.sources.files import NewsLayout, PriceLayout, read_news, read_prices
 from finsignal.tables import ARTICLES, LINKS, NEWS, PRICES, SENTIMENT, to_integers
@@ -103,6 +106,60 @@ def test_effects_add_up_and_nothing_else_moves_a_market_without_noise() -> None:
                 j = int((bars["open_time"] == row.start).to_numpy().argmax())
                 expected[j : j + 12] += row.effect / 12
         np.testing.assert_allclose(np.log(prices["close"] / prices["open"]), expected, atol=1e-12)
+
+
+def move_alone(**changes) -> tuple[np.ndarray, int]:
+    """Log returns inside each bar of a market without noise that has one story, times its polarity; and its bar."""
+    bars, symbols = hourly(10), {"AAAA": "Ashmoor Tools"}
+    options = PLAIN | {"volatility": 0.0, "news_per_day": 0.2, "routine": 0.0, "other": 0.0, "repeats": 0.0} | changes
+    made = (make_market(seed=s, symbols=symbols, bars=bars, **options) for s in range(99))
+    alone = next(m for m in made if len(m.articles) == 1 and m.truth["start"].notna().all())
+    inside = np.log(alone.prices["close"] / alone.prices["open"]).to_numpy() * int(alone.truth["polarity"].iloc[0])
+    return inside, int((bars["open_time"] == alone.truth["start"].iloc[0]).to_numpy().argmax())
+
+
+def test_an_effect_may_begin_later_and_fade() -> None:
+    """0.07 over three bars with a half-life of one: 0.04, 0.02, 0.01; five bars late they are the same, later."""
+    fading = {"effect": 0.07, "effect_bars": 3, "half_life": 1.0}
+    at_once, j = move_alone(**fading)
+    np.testing.assert_allclose(at_once[j : j + 4], [0.04, 0.02, 0.01, 0.0], atol=1e-12)
+    late, k = move_alone(**fading, delay=5)
+    assert k == j + 5
+    np.testing.assert_allclose(late[k - 1 : k + 4], [0.0, 0.04, 0.02, 0.01, 0.0], atol=1e-12)
+
+
+def test_news_that_is_not_true_moves_nothing_and_reads_the_same(market: Market) -> None:
+    half = make_market(seed=1, symbols=NAMES, bars=hourly(120), true_share=0.5, **PLAIN)
+    pd.testing.assert_frame_equal(half.articles, market.articles)
+    stories = (market.truth["effect"] != 0).sum()
+    assert (half.truth["effect"] != 0).sum() == pytest.approx(stories / 2, abs=3 * np.sqrt(stories / 4))
+    moved = half.truth["effect"] != 0
+    pd.testing.assert_series_equal(half.truth.loc[moved, "effect"], market.truth.loc[moved, "effect"])
+
+
+def test_a_drift_is_what_every_bar_is_expected_to_bring() -> None:
+    """Mean simple return inside a bar: 0.1 %, against a standard error of 1 % / sqrt(3 * 16,800) = 0.0045 %."""
+    made = make_market(
+        seed=2, symbols=NAMES, bars=hourly(700), drift=0.001, **(PLAIN | {"effect": 0.0, "volatility": 0.01})
+    )
+    assert (made.prices["close"] / made.prices["open"] - 1).mean() == pytest.approx(0.001, abs=0.0002)
+
+
+def test_regimes_are_stretches_of_their_own_volatility_and_drift_that_all_have_together() -> None:
+    bars = hourly(700)
+    regimes = Regimes(bars=100, calm=0.5, stormy=2.0, bull=0.002, bear=-0.003)
+    made = make_market(seed=2, symbols=NAMES, bars=bars, regimes=regimes, **(PLAIN | {"effect": 0.0}))
+    inside = np.log(made.prices["close"] / made.prices["open"]).to_numpy().reshape(len(NAMES), len(bars))
+    for storm, multiple in ((False, 0.5), (True, 2.0)):
+        there = (made.stretches["storm"] == storm).to_numpy()
+        noise = inside[:, there] - made.stretches.loc[there, "drift"].to_numpy()
+        assert noise.std() == pytest.approx(0.005 * multiple, rel=0.03)
+    # The mean over half of 16,800 bars and three symbols that share a part: error of some 0.0001.
+    for bull, drift in ((True, 0.002), (False, -0.003)):
+        there = (made.stretches["bull"] == bull).to_numpy()
+        assert inside[:, there].mean() == pytest.approx(drift, abs=0.0003)
+    turns = (made.stretches["storm"].diff().iloc[1:] != 0).sum()
+    assert turns == pytest.approx(168, abs=3 * np.sqrt(168))
 
 
 @pytest.mark.slow
@@ -224,11 +281,104 @@ def test_the_oracle_reads_every_text_right(market: Market) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"effect_bars": 0}, {"volatility": -0.1}, {"news_per_day": -1.0}, {"routine": 0.9}, {"repeats": 2.0}]
+    "change",
+    [
+        *({"effect_bars": 0}, {"volatility": -0.1}, {"news_per_day": -1.0}, {"routine": 0.9}, {"repeats": 2.0}),
+        *({"delay": -1}, {"half_life": 0.0}, {"true_share": 1.5}, {"drift": -1.0}, {"effect": float("nan")}),
+        *({"common": 2.0}, {"volatility": float("nan")}),
+    ],
 )
 def test_options_that_cannot_be_meant_are_refused(change: dict) -> None:
     with pytest.raises(ConfigError, match="simulate"):
         make_market(seed=1, symbols=NAMES, bars=hourly(1), **(PLAIN | change))
+
+
+@pytest.mark.parametrize("change", [{"bars": 0.5}, {"calm": 2.0}, {"calm": -1.0}, {"bull": float("inf")}])
+def test_regimes_that_cannot_be_meant_are_refused(change: dict) -> None:
+    with pytest.raises(ConfigError, match="simulate"):
+        Regimes(**change)
+
+
+# --- small markets ---------------------------------------------------------------------------------------------------
+
+SMALL = PLAIN | {"symbols": list(NAMES), "news_per_day": 0.5}
+
+
+def daily(days: int = 250) -> pd.DataFrame:
+    start = pd.Timestamp("2024-01-01", tz="UTC")
+    return make_bars("24x7", "1d", start=start, end=start + pd.Timedelta(days=days), latency=MINUTE)
+
+
+def small(**changes) -> SmallMarket:
+    return make_small_market(bars=daily(), **(SMALL | {"seed": 1} | changes))
+
+
+def test_a_small_market_keeps_the_contracts_and_its_seed() -> None:
+    made, same, other = small(), small(), small(seed=2)
+    PRICES.check(made.prices)
+    NEWS.check(made.news)
+    SENTIMENT.check(made.sentiment)
+    assert (made.truth["article_id"] == made.news["article_id"]).all()
+    for table in ("prices", "news", "sentiment", "truth"):
+        pd.testing.assert_frame_equal(getattr(made, table), getattr(same, table), check_exact=True)
+    assert not other.prices["close"].equals(made.prices["close"])
+
+
+def test_a_small_market_without_noise_moves_by_its_stories_alone() -> None:
+    made, bars = small(volatility=0.0, effect=0.07, effect_bars=3, half_life=1.0, delay=1), daily()
+    first = bar_of(bars, made.news["time"])
+    for symbol in NAMES:
+        expected = np.zeros(len(bars) + 5)
+        ours = (made.news["symbol"] == symbol).to_numpy()
+        for at, row in zip(first[ours], made.truth[ours].itertuples(), strict=True):
+            expected[at + 1 : at + 4] += row.polarity * (not row.repeat) * np.array([0.04, 0.02, 0.01])[: 250 - at + 1]
+            if row.start is not pd.NaT:
+                assert row.start == bars["open_time"].iloc[at + 1]
+        prices = made.prices[made.prices["symbol"] == symbol]
+        np.testing.assert_allclose(np.log(prices["close"] / prices["open"]), expected[:250], atol=1e-12)
+
+
+def test_a_small_market_is_read_by_one_who_errs_and_repeats_are_read_alike() -> None:
+    made = small(news_per_day=5.0, skill=3.0)
+    p = made.sentiment[["p_negative", "p_neutral", "p_positive"]].to_numpy()
+    right = (p.argmax(axis=1) - 1 == made.truth["polarity"]).mean()
+    # The largest of three normals, one of them 3 above the others: right in 96.5 % (by integration).
+    assert right == pytest.approx(0.965, abs=0.015)
+    table = made.news.assign(p=p[:, 2])
+    assert (table.groupby("story")["p"].nunique() == 1).all()
+    assert (table.groupby("story").size() == 2).mean() == pytest.approx(0.2, abs=0.03)
+    blind = small(news_per_day=5.0, skill=0.0)
+    guess = blind.sentiment[["p_negative", "p_neutral", "p_positive"]].to_numpy().argmax(axis=1) - 1
+    assert (guess == blind.truth["polarity"]).mean() == pytest.approx(1 / 3, abs=0.03)
+
+
+def test_news_that_reports_knows_the_bar_before_it_and_not_the_one_after() -> None:
+    made, bars = small(news_per_day=2.0, reports=1.0, effect=0.0, routine=0.0), daily()
+    closed = np.searchsorted(to_integers(bars["close_time"]), to_integers(made.news["published"]), side="right") - 1
+    first = bar_of(bars, made.news["time"])
+    wide = made.prices.pivot(index="open_time", columns="symbol", values="close").pct_change()
+    code = wide.columns.get_indexer(made.news["symbol"])
+    past, polarity = wide.to_numpy()[np.maximum(closed, 0), code], made.truth["polarity"].to_numpy()
+    inner = (closed > 0) & (first < len(bars)) & ~made.truth["repeat"].to_numpy()
+    assert (np.sign(past) == polarity)[inner].all()
+    after = np.sign(wide.to_numpy()[np.minimum(first, len(bars) - 1), code])
+    assert (after == polarity)[inner].mean() == pytest.approx(0.5, abs=0.06)
+
+
+def test_the_expected_return_of_a_small_null_market_is_its_drift() -> None:
+    """Mean over 40 markets of 750 bars: 0.05 %, against an error of 0.5 % / sqrt(30,000) = 0.003 %, twice as common."""
+    inside = [
+        (p["close"] / p["open"] - 1).mean() for p in (small(seed=s, effect=0.0, drift=5e-4).prices for s in range(40))
+    ]
+    assert np.mean(inside) == pytest.approx(5e-4, abs=2e-4)
+
+
+@pytest.mark.parametrize(
+    "change", [{"reports": 1.5}, {"skill": float("inf")}, {"symbols": []}, {"repeats": -0.1}, {"effect_bars": 0}]
+)
+def test_options_of_a_small_market_that_cannot_be_meant_are_refused(change: dict) -> None:
+    with pytest.raises(ConfigError, match="simulate"):
+        small(**change)
 
 
 # --- the sample ------------------------------------------------------------------------------------------------------
