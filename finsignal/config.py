@@ -107,6 +107,7 @@ class RunFile:
     allow_seen: bool = (
         False  # whether the run may begin before the model's training data ends; the report says so first
     )
+    scores_until: str = ""  # until when what made the scores of --sentiment has learned: a date or instant; '' unknown
     row_limit: float = 0.01  # share of rows that may be unusable before a file is refused
     prices_path: tuple[str, ...] = ()  # files, or SYMBOL=file, relative to the run file
     news_path: str = ""

@@ -18,6 +18,7 @@ from finsignal.cli import shared
 from finsignal.config import read_run
 from finsignal.errors import ConfigError
 from finsignal.study import Inputs, Study, read_inputs
+from finsignal.study.trials import read_trials
 
 VERBS = ("demo", "backtest", "verify-run", "signal", "score", "train", "evaluate")
 P = ["p_negative", "p_neutral", "p_positive"]
@@ -549,7 +550,7 @@ def test_scores_of_ones_own_stand_beside_the_model_on_the_same_bars(
     assert Path(summary["report"]).is_file()
     written = read_json((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
     assert {name: value for name, value in summary.items() if name not in ("folder", "report")} == written
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.csv", "run"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.csv", "run", "tiny.study"]
     rows = {row["name"]: row for row in summary["comparison"]}
     assert list(rows) == [
         "scores of mine.csv",
@@ -601,9 +602,27 @@ def test_people_read_the_verdict_the_notes_and_where_the_report_is(
     assert lines[:2] == ["tiny: CANNOT TELL", "  ! Simulated data: news and prices are made up."]
     assert lines[-1] == str(Path("runs") / "tiny" / "report.html")
     assert Path(lines[-1]).is_file()
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny"]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["tiny", "tiny.study"]
     model = read_json(Path("runs/tiny/summary.json").read_text(encoding="utf-8"))["model"]
     assert (model["name"], model["trained_on"]) == ("model words@0", ["a list of words"])
+
+
+def test_what_was_tried_is_counted_beside_the_run_folder_and_not_in_that_of_another_run_file(
+    run_cli: Cli, tiny_copy: Path, tmp_path: Path
+) -> None:
+    run_file, registry = tiny_copy / "run.toml", tmp_path / "question"
+    for out in ("one", "again"):
+        assert run_cli("backtest", run_file, "--out", tmp_path / out, "--study", registry)[0] == 0
+    assert read_trials(registry, "tiny")["kind"].tolist().count("run") == 1
+    counted = len(read_trials(registry, "tiny"))
+    run_file.write_text(run_file.read_text().replace("cash = 100_000", "cash = 200_000"))
+    assert run_cli("backtest", run_file, "--out", tmp_path / "richer", "--study", registry)[0] == 0
+    assert len(read_trials(registry, "tiny")) == 2 * counted
+    run_file.write_text(run_file.read_text().replace('name = "tiny"', 'name = "other"'))
+    code, _, err = run_cli("backtest", run_file, "--out", tmp_path / "other", "--study", registry)
+    assert code == 1
+    assert "holds the trials of the study 'tiny', not of 'other'" in err
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_run_folder_is_verified_whatever_the_clock_and_the_working_folder(

@@ -348,7 +348,7 @@ def test_it_says_all_that_decided_the_run(original: Made) -> None:
     assert {"study/manifest.py", "report/page.html"} <= set(content["code"]["files"])
     assert not any("default/" in name or name.endswith(".pyc") for name in content["code"]["files"])
     assert content["seeds"] == {}
-    assert content["random"].startswith("The study draws no random numbers")
+    assert content["random"].startswith("Every draw of the study has a fixed seed")
     (model,) = content["models"].values()
     assert model["name"] == f"words@{model['digest'][:12]}"
     assert set(model["files"]) == {"model.onnx", "tokenizer.json"}

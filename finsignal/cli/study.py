@@ -1,4 +1,4 @@
-"""Verbs that carry out a run file: demo, backtest, verify-run, signal."""
+"""Verbs that carry out a run file: demo, backtest, evidence, verify-run, signal."""
 
 from __future__ import annotations
 
@@ -36,7 +36,16 @@ def add_verbs(verb: AddVerb) -> None:
         "finsignal backtest strategies/apple_hourly.toml --news news.csv --prices AAPL=aapl.csv --out runs/apple",
     )
     add_inputs(sub)
-    sub.add_argument("--out", type=Path, help="run folder (default runs/NAME of the run file)")
+    add_outputs(sub)
+
+    sub = verb(
+        "evidence",
+        judge_with_evidence,
+        "find out whether the signal of a run file is real: luck, the news, the search, costs, prediction, time",
+        "finsignal evidence strategies/apple_hourly.toml --news news.csv --prices AAPL=aapl.csv --out runs/apple",
+    )
+    add_inputs(sub)
+    add_outputs(sub)
 
     sub = verb(
         "verify-run",
@@ -83,6 +92,17 @@ def add_inputs(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def add_outputs(sub: argparse.ArgumentParser) -> None:
+    """The options of the verbs that write a run folder."""
+    sub.add_argument("--out", type=Path, help="run folder (default runs/NAME of the run file)")
+    sub.add_argument(
+        "--study",
+        type=Path,
+        metavar="DIR",
+        help="where the trials of the study are counted (default NAME.study beside the run folder)",
+    )
+
+
 def run_demo(options: argparse.Namespace) -> None:
     """The run file of the repository on its simulated sample."""
     run_file = Path(__file__).resolve().parents[2] / "strategies" / "news_sentiment.toml"
@@ -90,29 +110,46 @@ def run_demo(options: argparse.Namespace) -> None:
         raise ConfigError(f"demo: {run_file} is not there; the demo runs from a clone of the repository.")
     for name in ("news", "prices", "model", "sentiment"):
         setattr(options, name, None)
-    options.run, options.map = run_file, []
+    options.run, options.map, options.study = run_file, [], None
     judge_run(options)
 
 
-def judge_run(options: argparse.Namespace) -> None:
-    """A study of the run file: printed, and written as a run folder."""
+def judge_with_evidence(options: argparse.Namespace) -> None:
+    """A study of the run file with the questions of evidence: printed, and written as a run folder."""
+    judge_run(options, evidence=True)
+
+
+def judge_run(options: argparse.Namespace, *, evidence: bool = False) -> None:
+    """A study of the run file: printed, and written as a run folder. What it tried is counted beside it."""
     from finsignal.errors import require
 
     require("vectorbt", extra="backtest", work="a backtest")  # before anything is read or scored
     from finsignal.report.terminal import to_text
     from finsignal.study import RUN_FOLDER_MARK, Request, run_request, write_study
+    from finsignal.study.trials import count_trials, list_trials, read_trials
     from finsignal.writing import check_replaceable
 
     run = read_options(options)
     folder = options.out or Path("runs") / run.name
+    registry = options.study or folder.parent / f"{run.name}.study"
     check_replaceable(folder, mark=RUN_FOLDER_MARK)
-    request = Request(run, now=shared.read_clock(), model=options.model, sentiment=options.sentiment)
+    read_trials(registry, run.name)  # before hours of work, whether they can be counted
+    request = Request(run, now=shared.read_clock(), model=options.model, sentiment=options.sentiment, evidence=evidence)
     study = run_request(request, progress=True)
+    trials = count_trials(registry, run.name, list_trials(study, now=request.now))
+    if evidence:
+        from finsignal.study.questions import add_evidence
+
+        study = add_evidence(study, trials=trials, progress=True)
     write_study(study, folder)
     if options.json:
         print_json({**study.summary, "folder": str(folder), "report": str(folder / "report.html")})
     else:
         print(to_text(study.summary))
+        if evidence:
+            from finsignal.report.terminal import to_evidence_text
+
+            print(f"\n{to_evidence_text(study.summary['evidence'])}")
         print(f"\n{folder / 'report.html'}")
 
 

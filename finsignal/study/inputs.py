@@ -268,16 +268,24 @@ def list_price_files(run: RunFile) -> dict[str, Path] | list[Path]:
     return {symbol: beside(run, p) for symbol, p in named.items()}
 
 
+def list_cutoffs(run: RunFile, model: Model | None) -> list[tuple[pd.Timestamp, str]]:
+    """Until when what reads the texts has learned, and what it is. Empty where nobody knows: scores from elsewhere."""
+    if model is not None:
+        return [
+            (model.trained_until, "the model's training data ends"),
+            (model.base_cutoff, "the knowledge of the model's base ends"),
+        ]
+    if not run.scores_until:
+        return []
+    until = to_instant(run.scores_until, where=f"{run.path}: scores_until")
+    return [(until, "what made the scores has learned, as the run file states")]
+
+
 def check_seen(run: RunFile, model: Model | None) -> list[str]:
     """What must be said first of a model that may have seen the run's period. Raises LookaheadError unless allowed."""
-    if model is None:
-        return []
     start = to_instant(run.start, where=f"{run.path}: start")
     notes = []
-    for end, what in (
-        (model.trained_until, "the model's training data ends"),
-        (model.base_cutoff, "the knowledge of the model's base ends"),
-    ):
+    for end, what in list_cutoffs(run, model):
         if start < end:
             notes.append(f"Seen data: the run begins {start.date()}, before {what} ({end.date()}).")
     if notes and not run.allow_seen:

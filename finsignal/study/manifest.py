@@ -32,9 +32,9 @@ RUN_FOLDER_MARK = "summary.json"  # the file by which a folder shows to be one t
 LONGEST = 3  # stretches named of each symbol's gaps
 PACKAGES = (  # whose versions decide a figure or a byte of the report
     *("numpy", "pandas", "pyarrow", "scipy", "numba", "vectorbt", "vectorbt-rust", "onnxruntime", "tokenizers"),
-    *("exchange-calendars", "tzdata", "plotly"),
+    *("exchange-calendars", "tzdata", "plotly", "arch", "statsmodels"),
 )
-RANDOM = "The study draws no random numbers. A strategy file that draws its own must fix its seed itself."
+RANDOM = "Every draw of the study has a fixed seed. A strategy file that draws its own must fix its seed itself."
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,26 @@ class Request:
     """All that a study was asked: with the same files, code and packages it gives the same run folder, bit by bit.
 
     now: the instant at which the files are read. model: a model folder, None for the model that ships. sentiment: a
-    file of scores of one's own, None for the model's alone.
+    file of scores of one's own, None for the model's alone. evidence: whether the questions of evidence are asked too.
     """
 
     run: RunFile
     now: pd.Timestamp
     model: Path | None = None
     sentiment: Path | None = None
+    evidence: bool = False
 
     def to_settings(self) -> dict[str, Any]:
         """Plain values for JSON from which `to_request` makes the same request, in whatever working folder."""
         run = {**self.run.to_settings(), "path": str(self.run.path.absolute()), "latency": self.run.latency}
         model, sentiment = (None if path is None else str(path.absolute()) for path in (self.model, self.sentiment))
-        return {"run": run, "now": self.now.isoformat(), "model": model, "sentiment": sentiment}
+        return {
+            "run": run,
+            "now": self.now.isoformat(),
+            "model": model,
+            "sentiment": sentiment,
+            "evidence": self.evidence,
+        }
 
     def find_files(self) -> list[Path]:
         """The files that it names, absolute: run file, strategies, prices, news and scores; not those of the model."""
@@ -70,7 +77,8 @@ def to_request(settings: Mapping[str, Any]) -> Request:
     values = {**settings["run"], "path": Path(settings["run"]["path"])}
     model, sentiment = (None if settings[key] is None else Path(settings[key]) for key in ("model", "sentiment"))
     run = to_dataclass(RunFile, values, where=str(values["path"]))
-    return Request(run, pd.Timestamp(settings["now"]).as_unit("us"), model, sentiment)
+    now = pd.Timestamp(settings["now"]).as_unit("us")
+    return Request(run, now, model, sentiment, evidence=bool(settings.get("evidence", False)))
 
 
 def make_manifest(

@@ -41,7 +41,7 @@ class Study:
     """A run carried out.
 
     summary is for JSON, curves one column of equity for each compared account, manifest what it was made of, case what
-    the questions of evidence ask about.
+    the questions of evidence ask about. trials are those of the study when evidence was asked, else None.
     """
 
     run: RunFile
@@ -56,6 +56,7 @@ class Study:
     summary: dict[str, Any]
     manifest: dict[str, Any]
     case: Case
+    trials: pd.DataFrame | None = None
 
 
 def run_study(
@@ -84,7 +85,7 @@ def run_study(
     said = ["Simulated data: news and prices are made up."] if run.simulated else []
     for name in names:
         said += check_seen(run, models.get(name))
-    if names[0] not in models:
+    if names[0] not in models and not run.scores_until:
         said.append(UNKNOWN_SCORES)
     said += notes
     if run.decision_latency == pd.Timedelta(0):
@@ -216,6 +217,7 @@ def write_study(study: Study, folder: Path) -> Path:
             "sentiment": study.sentiment,
             "trade_news": study.trade_news,
             "attribution": study.attribution,
+            **({} if study.trials is None else {"trials": study.trials}),
         }.items():
             table.to_parquet(work / f"{name}.parquet", index=False)
         for name, content in {"summary": study.summary, "settings": study.result.settings}.items():

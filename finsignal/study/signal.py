@@ -44,7 +44,7 @@ def make_signal_rows(
     name, sentiment = next(iter(sentiments.items()))
     notes = ["Simulated data: news and prices are made up."] if run.simulated else []
     notes += check_seen(run, models.get(name))
-    if name not in models:
+    if name not in models and not run.scores_until:
         notes.append(UNKNOWN_SCORES)
     if now >= inputs.bars["close_time"].iloc[-1]:
         notes.append(f"Old: the run file's last bar ended {inputs.bars['close_time'].iloc[-1]}, before {now}.")
