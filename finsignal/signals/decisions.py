@@ -148,8 +148,8 @@ def make_signals(features: pd.DataFrame, *, strategy: Strategy, parameters: pd.D
         rows = features[regime == number]
         known = parameters[to_integers(parameters["time"]) <= (changes[number - 1] if number else -(2**63))]
         values = {str(name): float(value) for name, value in zip(known["name"], known["value"], strict=True)}
-        answer = _ask(strategy, rows.reset_index(drop=True).copy(), values)
-        pieces.append(_check_answer(answer, len(rows)).set_axis(rows.index))
+        answer = ask(strategy, rows.reset_index(drop=True).copy(), values)
+        pieces.append(answer.set_axis(rows.index))
     answer = pd.concat(pieces).sort_index()
     signals = features[["open_time", "time", "symbol"]].copy()
     for column in ("score", "confidence", "signal"):
@@ -157,10 +157,14 @@ def make_signals(features: pd.DataFrame, *, strategy: Strategy, parameters: pd.D
     return SIGNALS.to_table(signals)
 
 
-def _ask(strategy: Strategy, rows: pd.DataFrame, values: dict[str, float]) -> Any:
-    """The strategy's answer; what it raises is told in one sentence, with what it was given."""
+def ask(strategy: Strategy, rows: pd.DataFrame, values: dict[str, float]) -> pd.DataFrame:
+    """The strategy's answer for these rows: score, confidence and signal, one row for each of them in order.
+
+    What the strategy raises is told in one sentence, with what it was given. Raises TableError for what does not fit.
+    """
+    count = len(rows)
     try:
-        return strategy(rows, **values)
+        answer = strategy(rows, **values)
     except FinsignalError:
         raise
     except USER_ERRORS as err:
@@ -170,6 +174,7 @@ def _ask(strategy: Strategy, rows: pd.DataFrame, values: dict[str, float]) -> An
             f"strategy: failed on {len(rows)} rows of features with {values or 'no parameters'}: "
             f"{type(err).__name__} {err}.{hint} Features are {list(rows.columns[3:])}."
         ) from err
+    return _check_answer(answer, count)
 
 
 def _check_answer(answer: Any, rows: int) -> pd.DataFrame:

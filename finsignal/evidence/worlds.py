@@ -1,0 +1,166 @@
+"""What an account earns in many worlds at once, and how the real one stands among them.
+
+The account is a linear one: fast, fair, and the same for the real world and for every other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from finsignal.backtest.arrays import Market
+from finsignal.tables import PROBABILITIES
+
+NEGATIVE, POSITIVE = PROBABILITIES.index("p_negative"), PROBABILITIES.index("p_positive")
+
+
+def make_gains(
+    market: Market,
+    *,
+    delisting_return: float,
+    rates: tuple[np.ndarray, np.ndarray] | None = None,
+    dividends: np.ndarray | None = None,
+    session_close: bool = False,
+) -> np.ndarray:
+    """What a long position of 1 earns from each bar's open to the next, (bars, symbols), a fraction.
+
+    Of the last bar to its close; with `session_close` that is so for the last bar of each session. Where a bar did not
+    print its last known close stands for its open, and before the first 0 is earned. Dividends are received at the open
+    that they are paid at, funding (`cashflows.to_rates`) is paid as it settles. A symbol that is gone for good earns
+    its delisting return once, and then nothing.
+    """
+    before = np.vstack([np.zeros(market.marks.shape[1]), market.marks[:-1]])
+    price = np.where(np.isfinite(market.opens), market.opens, before)
+    after = np.vstack([price[1:], market.marks[-1]])
+    for s in np.flatnonzero(market.gone >= 0):
+        gone = int(market.gone[s])
+        left = before[gone, s] * (1 + delisting_return) if gone < len(price) else 0.0
+        price[gone:, s] = left
+        after[max(gone - 1, 0) :, s] = left
+    worth = after.copy()
+    if dividends is not None:
+        worth[:-1] += dividends[1:]  # the first bar's is paid to what was held before it: nothing
+    if rates is not None:
+        at_open, inside = rates
+        worth[:-1] -= after[:-1] * at_open[1:]
+        worth -= market.marks * inside
+    if session_close:
+        worth[market.sessions] = market.marks[market.sessions]
+    return np.divide(worth, price, out=np.ones(price.shape), where=price > 0) - 1
+
+
+def earn(
+    weights: np.ndarray,
+    gains: np.ndarray,
+    *,
+    printed: np.ndarray,
+    cost: float,
+    days: np.ndarray,
+    flat: bool = False,
+) -> np.ndarray:
+    """The daily returns of each world's linear account, (worlds, days): of target weights (worlds, bars, symbols).
+
+    A bar earns the sum of weight * gain, less `cost` (a fraction of the value traded) for every change of a weight;
+    the account begins flat, and nothing compounds. Where a bar did not print (`printed`, bars x symbols) an order
+    waits. `days` is the first bar of each day; with `flat` all is left at the close of the one before.
+    """
+    rows = np.arange(len(printed))[:, None]
+    newest = np.maximum.accumulate(np.where(printed, rows, -1), axis=0)
+    if (newest != rows).any():
+        weights = np.where(newest >= 0, weights[:, np.maximum(newest, 0), np.arange(printed.shape[1])], 0.0)
+    earned = np.einsum("kbs,bs->kb", weights, gains)
+    traded = np.abs(np.diff(weights, axis=1, prepend=0.0)).sum(axis=2)
+    if flat:
+        size = np.abs(weights).sum(axis=2)
+        traded[:, days] = size[:, days]
+        last = np.append(days[1:], len(gains)) - 1
+        traded[:, last] += size[:, last]
+    earned -= cost * traded
+    return np.add.reduceat(earned, days, axis=1)
+
+
+def sharpe_ratios(daily: np.ndarray, *, days_per_year: int) -> np.ndarray:
+    """The annual Sharpe ratio of each row of daily returns; 0 where all its days are equal, as without a trade."""
+    moved = daily.max(axis=1) > daily.min(axis=1)
+    deviation = daily.std(axis=1, ddof=1)
+    ratio = np.divide(daily.mean(axis=1), deviation, out=np.zeros(len(daily)), where=moved & (deviation > 0))
+    return ratio * np.sqrt(days_per_year)
+
+
+def to_p(own: float, drawn: np.ndarray) -> float:
+    """The p-value of a permutation test, (1 + draws at least as good) / (1 + draws): ties count against us.
+
+    Phipson & Smyth 2010, doi:10.2202/1544-6115.1585. What differs in the last digits alone is a tie.
+    """
+    close = 1e-9 * max(1.0, abs(own))
+    return float((1 + np.count_nonzero(drawn >= own - close)) / (1 + len(drawn)))
+
+
+def deal_within(groups: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """For each draw and unit the unit whose content it gets, (draws, units): dealt anew within each of `groups`."""
+    order = np.argsort(groups, kind="stable")
+    keys = rng.random((draws, len(groups)))
+    dealt = np.lexsort((keys, np.broadcast_to(groups, keys.shape)), axis=-1)
+    out = np.empty_like(dealt)
+    out[:, order] = dealt
+    return out
+
+
+def turn(days: np.ndarray, bars: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """For each draw and bar the bar whose news it gets, (draws, bars): turned in a circle by whole days.
+
+    A bar takes from its own place in another day, from that day's last bar where it is shorter. No two draws turn by as
+    many days, and none by none; with fewer days than draws each turn is drawn once.
+    """
+    count = len(days)
+    by = rng.permutation(np.arange(1, count))[:draws]
+    lengths = np.diff(np.append(days, bars))
+    day = np.repeat(np.arange(count), lengths)
+    place = np.arange(bars) - days[day]
+    other = (day - by[:, None]) % count
+    return days[other] + np.minimum(place, lengths[other] - 1)
+
+
+def deal_contents(probabilities: np.ndarray, unit: np.ndarray, dealt: np.ndarray) -> np.ndarray:
+    """The probabilities of each world, (worlds, 3, texts), where unit u says what the unit dealt[world, u] said.
+
+    `probabilities` is (3, texts) and `unit` the number of each text's. A unit of several texts hands them on in their
+    order, again from the first where the other has more.
+    """
+    order = np.argsort(unit, kind="stable")
+    counts = np.bincount(unit, minlength=dealt.shape[1])
+    starts = np.cumsum(counts) - counts
+    place = np.empty(len(unit), dtype=np.int64)
+    place[order] = np.arange(len(unit)) - np.repeat(starts, counts)
+    giver = dealt[:, unit]
+    return np.moveaxis(probabilities[:, order[starts[giver] + place % counts[giver]]], 0, 1)
+
+
+def flip_contents(probabilities: np.ndarray, unit: np.ndarray, flipped: np.ndarray) -> np.ndarray:
+    """The probabilities of each world, (worlds, 3, texts), with good and bad exchanged where flipped[world, unit]."""
+    out = np.repeat(probabilities[None], len(flipped), axis=0)
+    exchanged = flipped[:, unit]
+    out[:, NEGATIVE] = np.where(exchanged, probabilities[POSITIVE], probabilities[NEGATIVE])
+    out[:, POSITIVE] = np.where(exchanged, probabilities[NEGATIVE], probabilities[POSITIVE])
+    return out
+
+
+def turn_weights(
+    weights: np.ndarray, draws: int, rng: np.random.Generator, *, days: np.ndarray | None = None
+) -> np.ndarray:
+    """The weights (bars, symbols) of each draw, (draws, bars, symbols): in a circle, and dealt among the symbols.
+
+    With `days`, the first bar of each, by whole days: a bar that a shorter day does not have is left out.
+    """
+    bars, symbols = weights.shape
+    if days is None:
+        source = (np.arange(bars) - rng.integers(1, max(bars, 2), draws)[:, None]) % bars
+        there = np.ones(source.shape, dtype=bool)
+    else:
+        lengths = np.diff(np.append(days, bars))
+        day = np.repeat(np.arange(len(days)), lengths)
+        place = np.arange(bars) - days[day]
+        other = (day - rng.integers(1, max(len(days), 2), draws)[:, None]) % len(days)
+        there = place < lengths[other]
+        source = days[other] + np.where(there, place, 0)
+    column = np.argsort(rng.random((draws, symbols)), axis=1)
+    return np.where(there[:, :, None], weights[source[:, :, None], column[:, None, :]], 0.0)
