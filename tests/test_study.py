@@ -295,7 +295,7 @@ def test_an_entry_that_had_to_wait_keeps_its_own_decision(
 # --- the run folder --------------------------------------------------------------------------------------------------
 
 FILES = {
-    "report.html", "summary.json", "settings.json", "equity.parquet", "targets.parquet", "orders.parquet",
+    "report.html", "report.json", "summary.json", "settings.json", "equity.parquet", "targets.parquet", "orders.parquet",
     "rejected.parquet", "trades.parquet", "features.parquet", "signals.parquet", "weights.parquet", "state.parquet",
     "parameters.parquet", "news.parquet", "sentiment.parquet", "trade_news.parquet", "flows.parquet",
     "attribution.parquet",
@@ -553,3 +553,13 @@ def test_the_same_account_by_hand(tiny_study: Study, tiny_run: RunFile) -> None:
         cash=tiny_run.cash,
     )
     assert again.equity.equals(tiny_study.result.equity)
+
+
+def test_what_the_page_shows_stands_beside_it_as_json(tiny_study: Study, tmp_path: Path) -> None:
+    found = json.loads((write_study(tiny_study, tmp_path / "run") / "report.json").read_text(encoding="utf-8"))
+    assert found["summary"] == json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
+    assert [row["profit"] for row in found["trades"]] == tiny_study.result.trades["profit"].tolist()
+    assert sum(len(row["texts"]) for row in found["trades"]) == len(tiny_study.trade_news)
+    assert found["equity"]["session"] == sorted(set(found["equity"]["session"]))
+    own = next(iter(tiny_study.curves))
+    assert found["equity"][own][-1] == tiny_study.result.equity.iloc[-1]

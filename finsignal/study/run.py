@@ -199,7 +199,7 @@ def _splits(run: RunFile, bars: pd.DataFrame) -> tuple[Split, ...]:
 
 
 def write_study(study: Study, folder: Path) -> Path:
-    """The run folder: report.html, summary.json, settings.json, the tables as Parquet, and manifest.json.
+    """The run folder: report.html, report.json, summary.json, settings.json, the tables as Parquet, manifest.json.
 
     It appears whole or not.
     """
@@ -220,7 +220,11 @@ def write_study(study: Study, folder: Path) -> Path:
             **({} if study.trials is None else {"trials": study.trials}),
         }.items():
             table.to_parquet(work / f"{name}.parquet", index=False)
-        for name, content in {"summary": study.summary, "settings": study.result.settings}.items():
+        for name, content in {
+            "summary": study.summary,
+            "settings": study.result.settings,
+            "report": to_report_json(study),
+        }.items():
             text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
             (work / f"{name}.json").write_text(text + "\n", encoding="utf-8")
         write_report(
@@ -232,3 +236,33 @@ def write_study(study: Study, folder: Path) -> Path:
         )
         write_manifest(study.manifest, work)
     return folder
+
+
+def to_report_json(study: Study) -> dict[str, Any]:
+    """What the page shows, for machines: the summary, each trade with its texts, and the accounts at each day's end.
+
+    Instants are ISO 8601 in UTC, money is in units of the starting cash, None is not defined.
+    """
+    sessions = study.case.inputs.bars.set_index("open_time")["session"].reindex(study.curves.index).to_numpy()
+    curves = study.curves.groupby(sessions).last()
+    texts = {trade: rows.drop(columns="trade") for trade, rows in study.trade_news.groupby("trade")}
+    trades = [
+        {**row, "texts": _to_records(texts[row["trade"]]) if row["trade"] in texts else []}
+        for row in _to_records(study.result.trades)
+    ]
+    return {
+        "summary": study.summary,
+        "trades": trades,
+        "equity": {
+            "session": curves.index.tolist(),
+            **{str(name): [evidence.to_none(v) for v in curves[name].tolist()] for name in curves},
+        },
+    }
+
+
+def _to_records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    def plain(value: Any) -> Any:
+        return value.isoformat() if isinstance(value, pd.Timestamp) else evidence.to_none(value)
+
+    plains = [{str(key): plain(value) for key, value in row.items()} for row in table.to_dict("records")]
+    return [{key: None if value is pd.NaT else value for key, value in row.items()} for row in plains]
