@@ -295,7 +295,8 @@ def test_an_entry_that_had_to_wait_keeps_its_own_decision(
 # --- the run folder --------------------------------------------------------------------------------------------------
 
 FILES = {
-    "report.html", "report.json", "summary.json", "settings.json", "equity.parquet", "targets.parquet", "orders.parquet",
+    "report.html", "report.json", "summary.json", "settings.json",
+    "equity.parquet", "targets.parquet", "orders.parquet",
     "rejected.parquet", "trades.parquet", "features.parquet", "signals.parquet", "weights.parquet", "state.parquet",
     "parameters.parquet", "news.parquet", "sentiment.parquet", "trade_news.parquet", "flows.parquet",
     "attribution.parquet",
