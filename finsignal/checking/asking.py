@@ -1,0 +1,178 @@
+"""The strategy of a run, loaded afresh for each question and watched while it answers."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from finsignal.config import ALWAYS, RunFile, to_parameters
+from finsignal.signals import Strategy, make_signals
+
+CODE = (".py", ".pyc", ".so", ".pyd", ".dll", ".dylib")  # what an import opens is no data
+SYSTEM = ("/usr/share/zoneinfo", "/etc/", "/proc/", "/sys/", "/dev/")
+REACHES_OUT = {
+    "socket.connect": "a connection to",
+    "socket.getaddrinfo": "the address of",
+    "socket.sendto": "a message to",
+    "urllib.Request": "a request to",
+    "sqlite3.connect": "the database",
+    "subprocess.Popen": "the program",
+    "os.system": "the program",
+    "os.exec": "the program",
+    "os.posix_spawn": "the program",
+    "mmap.__new__": "memory mapped from file",
+}
+LOOKS_AROUND = {
+    "sys._getframe": "the frames of whoever called it",
+    "gc.get_objects": "all objects in memory",
+    "gc.get_referrers": "objects of others",
+    "gc.get_referents": "objects of others",
+    "sys.settrace": "the work of others",
+    "sys.setprofile": "the work of others",
+}
+
+
+@dataclass
+class _Watch:
+    """What happened while a strategy was at work. The hook stays for good, as hooks of the interpreter do."""
+
+    installed: bool = False
+    busy: bool = False
+    file: str = ""  # of the strategy at work; "" while none is
+    seen: list[str] = field(default_factory=list)
+
+
+_WATCH = _Watch()
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if not _WATCH.file or _WATCH.busy:
+        return
+    _WATCH.busy = True  # looking at the stack below raises an event of its own
+    try:
+        if event == "open" and not isinstance(arguments[0], int):
+            path = str(Path(str(_to_text(arguments[0]))).absolute())
+            if not _is_code(path):
+                _WATCH.seen.append(f"the file {path}")
+        elif event in REACHES_OUT:
+            found = arguments[1] if event == "socket.connect" else arguments[0] if arguments else ""
+            _WATCH.seen.append(f"{REACHES_OUT[event]} {_to_text(found)!s:.80}")
+        elif event in LOOKS_AROUND and _is_asked_by(_WATCH.file):
+            _WATCH.seen.append(LOOKS_AROUND[event])
+    finally:
+        _WATCH.busy = False
+
+
+def _to_text(value: object) -> object:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _is_code(path: str) -> bool:
+    own = (sys.prefix, sys.base_prefix, sys.exec_prefix)
+    below = any(root not in ("/", "/usr") and path.startswith(f"{root}/") for root in own)
+    return path.endswith(CODE) or below or "site-packages" in path or path.startswith(SYSTEM)
+
+
+def _is_asked_by(file: str) -> bool:
+    frame: types.FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.endswith("inspect.py"):
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_filename == file
+
+
+@contextmanager
+def _watching(file: str) -> Iterator[None]:
+    if not _WATCH.installed:
+        sys.addaudithook(_hook)
+        _WATCH.installed = True
+    before, _WATCH.file = _WATCH.file, file
+    try:
+        yield
+    finally:
+        _WATCH.file = before
+
+
+@dataclass
+class Asker:
+    """Loads a run's strategy and asks it. opened: what it opened or looked at meanwhile; changed: code it replaced.
+
+    Code of finsignal, pandas or numpy that the strategy replaced is put back, or no answer after it would count.
+    """
+
+    run: RunFile
+    opened: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+
+    @property
+    def file(self) -> Path:
+        """The strategy's file."""
+        return self.run.path.parent / self.run.strategy
+
+    def load(self) -> Strategy:
+        """The strategy, loaded afresh: what it remembered is gone."""
+        with self._guarded():
+            function = self.run.load_strategy()
+
+        @functools.wraps(function)
+        def asked(rows: pd.DataFrame, **values: float) -> pd.DataFrame:
+            with self._guarded():
+                return function(rows, **values)
+
+        return asked
+
+    def ask(
+        self, features: pd.DataFrame, values: Mapping[str, float], strategy: Strategy | None = None
+    ) -> pd.DataFrame:
+        """SIGNALS of the features by these parameters, by the strategy loaded afresh where none is given."""
+        parameters = to_parameters(values, known=ALWAYS)
+        return make_signals(features, strategy=strategy or self.load(), parameters=parameters)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        before, _WATCH.seen = _take_code(), []
+        try:
+            with _watching(str(self.file)):
+                yield
+        finally:
+            self.opened += [found for found in _WATCH.seen if found not in self.opened]
+            self.changed += [name for name in _put_back(before) if name not in self.changed]
+
+
+Code = dict[tuple[str, str], tuple[Any, Any, Any]]
+
+
+def _owners() -> list[tuple[str, Any]]:
+    modules = [(name, sys.modules[name]) for name in sorted(sys.modules) if name.split(".")[0] == "finsignal"]
+    return [*modules, ("numpy", np), ("pandas", pd), ("DataFrame", pd.DataFrame), ("Series", pd.Series)]
+
+
+def _take_code() -> Code:
+    """Every function and class of the packages that an account is made with, and the code of the functions."""
+    kinds = (types.FunctionType, type)
+    return {
+        (name, key): (owner, value, getattr(value, "__code__", None))
+        for name, owner in _owners()
+        for key, value in list(vars(owner).items())
+        if isinstance(value, kinds) or callable(value)
+    }
+
+
+def _put_back(before: Code) -> list[str]:
+    changed = []
+    for (name, key), (owner, value, code) in before.items():
+        if vars(owner).get(key) is not value:
+            changed.append(f"{name}.{key}")
+            setattr(owner, key, value)
+        elif isinstance(value, types.FunctionType) and value.__code__ is not code:
+            changed.append(f"{name}.{key}")
+            value.__code__ = code
+    return changed

@@ -1,0 +1,267 @@
+"""The future cut off or replaced by noise: whatever was decided before must come out the same, bit for bit."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from finsignal.checking.asking import Asker
+from finsignal.checking.findings import Finding, Part
+from finsignal.checking.worlds import World, cut_world, noise_world
+from finsignal.config import ALWAYS, RunFile, to_parameters
+from finsignal.errors import FinsignalError
+from finsignal.sentiment.score import Model, score_news
+from finsignal.signals import Decided, make_flat_state
+from finsignal.splits import Split, make_splits
+from finsignal.study.choosing import choose_settings, to_chosen_parameters
+from finsignal.study.deciding import decide_run
+from finsignal.study.inputs import read_inputs
+
+SETTINGS = 3  # of [search] that a run is decided with: the first, the last, and one between
+FROM_FILES = 2  # instants at which the files themselves are read again, as they were then
+CUT, NOISE, FILES = "the future cut off", "the future replaced by noise", "the files as they were then"
+CHOOSING = "settings chosen"
+TABLES = ("features", "signals", "weights")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The earliest row up to an instant that differs between two tables of the same rows: where, and both values."""
+
+    column: str
+    symbol: str
+    instant: pd.Timestamp
+    before: object
+    after: object
+
+
+@dataclass(frozen=True)
+class _Other:
+    """What another future decided: features, and for each setting signals and weights; and how it was made."""
+
+    kind: str
+    instant: pd.Timestamp
+    decided: tuple[Decided, ...]
+
+
+def find_difference(before: pd.DataFrame, after: pd.DataFrame, until: pd.Timestamp | None = None) -> Difference | None:
+    """The first difference in time, and of one instant the first column; None where the rows up to `until` are equal.
+
+    Equal is bit for bit; NaN equals NaN. Rows that only one of the tables has are a difference in the column "time".
+    """
+    if until is not None:
+        before, after = (table[(table["time"] <= until).to_numpy()] for table in (before, after))
+    before, after = before.reset_index(drop=True), after.reset_index(drop=True)
+    keys = ["time", "symbol"] if "symbol" in before else ["time", "name"]
+    if not before[keys].equals(after[keys]):
+        both = before.merge(after, on=keys, how="outer", indicator=True)
+        row = both[both["_merge"] != "both"].sort_values(keys).iloc[0]
+        return Difference("time", str(row[keys[1]]), row["time"], str(row["_merge"]), "")
+    columns = [name for name in before.columns if name in after.columns]
+    bad = pd.DataFrame({c: ~((before[c] == after[c]) | (before[c].isna() & after[c].isna())) for c in columns})
+    if not bad.to_numpy().any():
+        return None
+    rows = np.flatnonzero(bad.any(axis=1).to_numpy())
+    row = int(rows[np.argmin(before["time"].iloc[rows].to_numpy())])
+    column = columns[int(bad.iloc[row].to_numpy().argmax())]
+    where = before.iloc[row]
+    return Difference(column, str(where[keys[1]]), where["time"], where[column], after[column].iloc[row])
+
+
+def make_settings(run: RunFile) -> list[Mapping[str, float]]:
+    """The settings that a check decides with: what the run states, with up to `SETTINGS` of what it searches."""
+    tried = [dict(zip(run.search, values, strict=True)) for values in itertools.product(*run.search.values())]
+    places = sorted({0, len(tried) // 2, len(tried) - 1})[:SETTINGS]
+    return [{**run.parameters, **tried[place]} for place in places]
+
+
+def decide_world(run: RunFile, world: World, settings: Sequence[Mapping[str, float]], asker: Asker) -> list[Decided]:
+    """The one code path from the world's tables to weights, for each of the settings, by a strategy loaded afresh."""
+    return [
+        decide_run(
+            run,
+            world.inputs,
+            world.sentiment,
+            make_flat_state(run.symbols),
+            strategy=asker.load(),
+            parameters=to_parameters(values, known=ALWAYS),
+        )
+        for values in settings
+    ]
+
+
+def make_splits_of(run: RunFile, bars: pd.DataFrame) -> tuple[Split, ...]:
+    """The windows that the run states, none where it states no [split]."""
+    if run.split is None:
+        return ()
+    return make_splits(run.split, bars, holding=run.weights.holding, max_age=run.features.max_age)
+
+
+def check_cutting(
+    run: RunFile,
+    world: World,
+    instants: Sequence[pd.Timestamp],
+    asker: Asker,
+    *,
+    now: pd.Timestamp,
+    model: Model | None,
+    seed: int,
+    progress: Callable[[], object] = lambda: None,
+) -> tuple[list[Part], list[Decided]]:
+    """The parts for cutting, noise and files, and what the whole world decides, by each of the settings.
+
+    Every other instant is cut, the others get noise. All other futures are decided before the whole one is, in the
+    order of their instants, so that a strategy that remembers what it saw has seen nothing that it must not know yet.
+    """
+    rng, settings = np.random.default_rng(seed), make_settings(run)
+    others: list[_Other] = []
+    failed: dict[str, list[str]] = {}
+    asked = [(t, CUT if number % 2 == 0 else NOISE) for number, t in enumerate(instants)]
+    if run.prices_path and run.news_path:
+        asked += [(t, FILES) for t in instants[1 :: max(len(instants) // FROM_FILES, 1)][:FROM_FILES]]
+    for instant, kind in sorted(asked):
+        try:
+            if kind == FILES:
+                other = _read_then(run, world, instant, now=now, model=model)
+            else:
+                other = cut_world(world, instant) if kind == CUT else noise_world(world, instant, rng)
+            others.append(_Other(kind, instant, tuple(decide_world(run, other, settings, asker))))
+        except FinsignalError as err:
+            failed.setdefault(kind, []).append(f"{instant}: {err}")
+        progress()
+    whole = decide_world(run, world, settings, asker)
+    progress()
+    parts = [_to_part(kind, [other for other in others if other.kind == kind], whole, failed.get(kind, []))
+             for kind in dict.fromkeys(kind for _, kind in asked)]  # fmt: skip
+    return parts, whole
+
+
+def check_choosing(
+    run: RunFile,
+    world: World,
+    asker: Asker,
+    *,
+    seed: int,
+    progress: Callable[[], object] = lambda: None,
+) -> tuple[Part, pd.DataFrame, Decided]:
+    """The part for the choice of settings and what it decides; and the run's own parameters and decisions by them.
+
+    One future is cut off and one is noise, within the test, and settings are chosen anew in both.
+    """
+    splits = make_splits_of(run, world.inputs.bars)
+    since = splits[0].test_start if splits else None
+    others = []
+    if splits and run.search:
+        rng, bars = np.random.default_rng(seed + 1), world.inputs.bars
+        first = int(bars["open_time"].searchsorted(splits[0].test_start))
+        for share, kind in ((1 / 3, CUT), (2 / 3, NOISE)):
+            instant = bars["time"].iloc[first + int((len(bars) - 1 - first) * share * rng.uniform(0.8, 1.2))]
+            other = cut_world(world, instant) if kind == CUT else noise_world(world, instant, rng)
+            others.append((kind, instant, _choose(run, other, splits, since, asker)))
+            progress()
+    parameters, decided = _choose(run, world, splits, since, asker)
+    progress()
+    if not others:
+        said = "Nothing is searched: the stated settings stand, and who found them, and on what, is not known."
+        return Part(CHOOSING, "told", 0, said), parameters, decided
+    findings, compared = [], 0
+    for kind, instant, (values, then) in others:
+        found = find_difference(parameters, values, instant)
+        named = ("value", f"{found.symbol} {_show(found.before)}, {_show(found.after)}") if found else None
+        if found is None:
+            for name in TABLES:
+                found = find_difference(getattr(decided, name), getattr(then, name), instant)
+                if found is not None:
+                    named = (found.column, f"{name}.{found.column} {_show(found.before)}, {_show(found.after)}")
+                    break
+        if found is not None and named is not None:
+            said = f"With {_lower(kind)} after {instant}, {found.instant} has another choice: {named[1]}."
+            findings.append(Finding(_word(kind), CHOOSING, named[0], found.symbol, found.instant, said))
+        compared += int((decided.signals["time"] <= instant).sum())
+    state = "failed" if findings else "passed"
+    said = f"settings chosen again in {len(others)} other futures, {compared:,} decisions by them compared"
+    return Part(CHOOSING, state, compared, said, tuple(findings)), parameters, decided  # type: ignore[arg-type]
+
+
+def _choose(
+    run: RunFile, world: World, splits: tuple[Split, ...], since: pd.Timestamp | None, asker: Asker
+) -> tuple[pd.DataFrame, Decided]:
+    choices = choose_settings(run, world.inputs, world.sentiment, asker.load(), splits)
+    parameters = to_chosen_parameters(run, choices)
+    state = make_flat_state(run.symbols)
+    decided = decide_run(
+        run, world.inputs, world.sentiment, state, strategy=asker.load(), parameters=parameters, since=since
+    )
+    return parameters, decided
+
+
+def _read_then(run: RunFile, world: World, instant: pd.Timestamp, *, now: pd.Timestamp, model: Model | None) -> World:
+    """The world as the files give it at the instant: links, stories and relevance made from what they held by then.
+
+    A share of rows from after the instant is what is asked for, so no limit on them holds. Of the model's scores those
+    stand that it gave, but for texts whose words or names differ, which it reads again.
+    """
+    inputs = read_inputs(replace(run, row_limit=1.0), now=min(instant, now), ahead=True)
+    inputs = cut_world(World(replace(inputs, bars=world.inputs.bars), world.sentiment), instant).inputs
+    known = cut_world(world, instant)
+    if model is None:
+        return World(inputs, known.sentiment)
+    key = ["symbol", "time", "article_id", "title", "text"]
+    there = pd.MultiIndex.from_frame(known.inputs.news[key])
+    new = inputs.news[~pd.MultiIndex.from_frame(inputs.news[key]).isin(there)].reset_index(drop=True)
+    fresh = score_news(new, model, names=run.names)
+    ours = pd.MultiIndex.from_frame(inputs.news[key[:3]])
+    old = known.sentiment[pd.MultiIndex.from_frame(known.sentiment[key[:3]]).isin(ours)]
+    old = old[~pd.MultiIndex.from_frame(old[key[:3]]).isin(pd.MultiIndex.from_frame(fresh[key[:3]]))]
+    joined = pd.concat([old, fresh], ignore_index=True) if len(fresh) else old
+    return World(inputs, joined.sort_values(key[:3], ignore_index=True))
+
+
+def _to_part(kind: str, others: Sequence[_Other], whole: Sequence[Decided], failed: Sequence[str]) -> Part:
+    found = [finding for other in others if (finding := _find(other, whole)) is not None]
+    rows = sum(int((whole[0].signals["time"] <= other.instant).sum()) for other in others)
+    compared = rows * len(whole)
+    said = f"{len(others)} instants, {compared:,} decisions of {len(whole)} settings compared, bit for bit"
+    if found:
+        # The first table in the order of the path, then the earliest instant: all that comes after it only follows.
+        found.sort(key=lambda item: (item[0], item[1].instant))
+        return Part(kind, "failed", compared, said, tuple(finding for _, finding in found))
+    if failed:
+        return Part(kind, "could not be checked", compared, f"{said}; not at {failed[0]}")
+    return Part(kind, "passed", compared, said)
+
+
+def _find(other: _Other, whole: Sequence[Decided]) -> tuple[int, Finding] | None:
+    for place, name in enumerate(TABLES):
+        differences = _differences(name, other, whole)
+        first = min(differences, key=lambda d: d.instant, default=None)
+        if first is not None:
+            said = (
+                f"With {_lower(other.kind)} after {other.instant}, {name}.{first.column} of {first.symbol}, decided at "
+                f"{first.instant}, is {_show(first.after)} instead of {_show(first.before)}."
+            )
+            return place, Finding(_word(other.kind), other.kind, first.column, first.symbol, first.instant, said)
+    return None
+
+
+def _differences(name: str, other: _Other, whole: Sequence[Decided]) -> Iterator[Difference]:
+    for before, after in zip(whole, other.decided, strict=True):
+        found = find_difference(getattr(before, name), getattr(after, name), other.instant)
+        if found is not None:
+            yield found
+
+
+def _show(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _lower(kind: str) -> str:
+    return kind[0].lower() + kind[1:]
+
+
+def _word(kind: str) -> str:
+    return {CUT: "cut", NOISE: "noise", FILES: "files"}[kind]

@@ -1,0 +1,79 @@
+"""Each known kind of cheat, and the guard that catches it; or that nothing can."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NOTHING = "cannot be detected"
+KINDS = ("contract", "clock", "manifest", "trial registry", "audit", "check", NOTHING)
+
+
+@dataclass(frozen=True)
+class Guard:
+    """One kind of cheat, the guard that catches it (one of KINDS), and how; where nothing can, what is left to do."""
+
+    cheat: str
+    guard: str
+    how: str
+
+
+GUARDS: tuple[Guard, ...] = (
+    # what the tables refuse
+    Guard("a column of forward returns among the features", "contract", "fwd_* is refused by name"),
+    Guard("an order decided after its bar opened", "contract", "time <= open_time in features, signals and weights"),
+    Guard("dates passed off as times", "contract", "more than 5 % of stamps at midnight are refused"),
+    Guard("stamps without a zone, or after the present", "contract", "the reader refuses the row or the file"),
+    Guard("rows dropped or put in another order by the strategy", "contract", "one answer for each row, in order"),
+    Guard("a price that nobody could pay", "contract", "low <= open, close <= high; only closed bars of the grid"),
+    Guard("costs below zero, a delisting that pays", "contract", "refused where they are stated"),
+    Guard("bars stamped at their close, read as opens", "contract", "off the grid where a session ends; else check"),
+    # what the clock and the model's card refuse
+    Guard("a text known before it was published", "clock", "a negative latency is refused"),
+    Guard("a decision at the very open that it trades", "clock", "said first in the report; the job refuses it"),
+    Guard("an adjusted price, made of dividends to come", "clock", "actions count from their day; trades are at Open"),
+    Guard("a model that learned from the period", "clock", "the run must begin after trained_until and base cut-off"),
+    Guard("settings chosen on the test", "clock", "[search] sees train and validation; purge and embargo between"),
+    # what the records tell
+    Guard("a result altered after the run", "manifest", "verify-run repeats the run and compares bit by bit"),
+    Guard("data, code or model changed after the run", "manifest", "verify-run names each by digest"),
+    Guard("another strategy file than the one that ran", "manifest", "its digest is in the manifest"),
+    Guard("tries that are kept quiet", "trial registry", "every setting of a study is counted by itself"),
+    Guard("a registry shortened or edited", "trial registry", "each line seals those before it"),
+    Guard("texts of the validation set in training", "audit", "the data audit names shared and near texts"),
+    # what `finsignal check` finds
+    Guard("the next bar's return, a centred window, a backfill", "check", "the past differs when the future is cut"),
+    Guard("a mean, rank or scale of the whole sample", "check", "the past differs when the future is noise"),
+    Guard("a look ahead on rare days alone", "check", "the strategy is asked again at many instants, large moves too"),
+    Guard("one symbol's end in another's beginning", "check", "cut and noise, symbol by symbol"),
+    Guard("a model that reads its neighbours' texts", "check", "texts are scored again without those to come"),
+    Guard("dates learned by heart", "check", "features moved by 28 years, the same weekdays, decide otherwise"),
+    Guard("answers learned by heart, row by row", "check", "asked without its first bars it decides otherwise"),
+    Guard("answers kept for exact values", "check", "features changed in the sixth digit decide otherwise"),
+    Guard("a table of data in the strategy file", "check", "its text is read: blocks of data are named"),
+    Guard("a file, a connection or a process", "check", "watched while the strategy is loaded and asked"),
+    Guard("memory, the clock, random numbers", "check", "the same rows asked twice; its text is read"),
+    Guard("the callers' tables, by the stack or the heap", "check", "watched; its text is read"),
+    Guard("finsignal, pandas or numpy changed from within", "check", "their functions are compared before and after"),
+    Guard("news stamped too early, a wrong zone", "check", "the market reacts a constant time after the stamp"),
+    Guard("one time of day for many texts", "check", "stamps that are dates in disguise are named"),
+    Guard("scores or closes that know the next return", "check", "a rank correlation that no honest score has"),
+    Guard("opens that are an hour old", "check", "the move after the open undoes the gap before it"),
+    # what nobody can see from the run alone
+    Guard("symbols picked because they did well", NOTHING, "state the universe before; include what was delisted"),
+    Guard("a period picked because it did well", NOTHING, "run the other years; keep a test that nobody has seen"),
+    Guard("tries made elsewhere, or before the registry", NOTHING, "deflate by more trials than were counted"),
+    Guard("parameters fitted by hand to the test", NOTHING, "choose by [search], on validation"),
+    Guard("a rule that its author knew would have worked", NOTHING, "the scheduled job's ledger, from today on"),
+    Guard("scores by a model whose training nobody knows", NOTHING, "said first; its names masked; later data"),
+    Guard("a card that lies about its training", NOTHING, "train it again from its recipe"),
+    Guard("news rewritten later under its first stamp", NOTHING, "capture it live: first_seen is then known"),
+    Guard("news left out because it misled", NOTHING, "another archive of the same source"),
+    Guard("prices invented throughout", NOTHING, "another source of the same bars"),
+    Guard("a few answers in place of a few rows, well hidden", NOTHING, "read the strategy file: it is short"),
+)
+
+
+def to_text(guards: tuple[Guard, ...] = GUARDS) -> str:
+    """The guards as a Markdown table, in their order, a line each."""
+    lines = ["| cheat | guard | how |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {row.cheat} | {row.guard} | {row.how} |" for row in guards)]) + "\n"
