@@ -23,19 +23,20 @@ def bootstrap_difference(
 
     Raises TableError where a and b differ in length, have no day, or a return is not finite.
     """
-    a, b = _check(a), _check(b)
+    a, b = check_daily(a), check_daily(b)
     if len(a) != len(b):
         raise TableError(f"luck: {len(a)} days of one account and {len(b)} of the other; expected the same days.")
     daily = a - b
     mean = float(daily.mean())
-    if _find_need(daily):
+    if find_need(daily):
         return mean * days_per_year, float("nan"), float("nan")
     positions, block = _draw(daily, draws=draws, seed=seed)
     low, high, _ = _studentize(daily, daily[positions], block)
     return mean * days_per_year, low * days_per_year, high * days_per_year
 
 
-def _check(daily: np.ndarray) -> np.ndarray:
+def check_daily(daily: np.ndarray) -> np.ndarray:
+    """The returns as floats. Raises TableError where there is none, or one is not finite."""
     daily = np.asarray(daily, dtype=float)
     if daily.ndim != 1 or not len(daily):
         raise TableError(f"luck: expected one return a day, got an array of shape {daily.shape}.")
@@ -44,7 +45,7 @@ def _check(daily: np.ndarray) -> np.ndarray:
     return daily
 
 
-def _find_need(daily: np.ndarray) -> str:
+def find_need(daily: np.ndarray) -> str:
     """What the days want and have not, "" where an interval can be drawn."""
     if len(daily) < LEAST_DAYS:
         return f"{LEAST_DAYS} days; there are {len(daily)}"
@@ -75,9 +76,10 @@ def _studentize(own: np.ndarray, drawn: np.ndarray, block: float) -> tuple[float
 def _to_interval(
     value: float, values: np.ndarray, parts: np.ndarray, drawn_parts: np.ndarray, block: float
 ) -> tuple[float, float, float]:
-    """value more or less so many of its errors as 95 % of the drawn values lie from it in theirs, and the p-value.
+    """Ends of the 95 % interval of `value`, and the p-value of its being 0 (two sides).
 
-    Never less than so many as Student's t has, and the error never less than that of independent days: a sample's days
+    Each end is so many errors from the value as 97.5 % of the drawn `values` lie from it in theirs, on the other side;
+    never less than so many as Student's t has, and the error never less than that of independent days: a sample's days
     seem to turn against one another more often than they do, and intervals that trust it cover too seldom. `parts` are
     what each day adds to the value, (1, days), whose mean has the value's error; `drawn_parts` those of the draws.
     """
@@ -86,11 +88,13 @@ def _to_interval(
     days = parts.shape[1]
     error = max(float(_errors(parts, block)[0]), float(parts.std(ddof=1)) / math.sqrt(days))
     errors = _errors(drawn_parts, block)
-    ratios = np.divide(np.abs(values - value), errors, out=np.full(len(errors), np.inf), where=errors > 0)
-    reach = max(float(np.quantile(ratios, 0.95, method="higher")), float(t.ppf(0.975, days - 1))) * error
-    own = abs(value) / error
-    p = max((1 + int((ratios >= own).sum())) / (1 + len(ratios)), 2 * float(t.sf(own, days - 1)))
-    return float(value - reach), float(value + reach), p
+    ratios = np.divide(values - value, errors, out=np.zeros(len(errors)), where=errors > 0)
+    student = float(t.ppf(0.975, days - 1))
+    low = value - max(float(np.quantile(ratios, 0.975)), student) * error
+    high = value + max(-float(np.quantile(ratios, 0.025)), student) * error
+    beyond = ratios >= value / error if value > 0 else ratios <= value / error
+    p = 2 * max((1 + int(beyond.sum())) / (1 + len(ratios)), float(t.sf(abs(value) / error, days - 1)))
+    return float(low), float(high), min(p, 1.0)
 
 
 def _errors(values: np.ndarray, block: float) -> np.ndarray:
