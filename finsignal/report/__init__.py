@@ -21,7 +21,8 @@ import pandas as pd
 from finsignal.errors import require
 from finsignal.report import sections, trades
 from finsignal.report.chance import chance_part
-from finsignal.report.drawings import draw_equity, draw_positions
+from finsignal.report.drawings import draw_equity, draw_positions, tell_cutoffs
+from finsignal.report.evidence import account_part, evidence_part, links_part, questions_part
 from finsignal.report.origins import origins_part, paid_part
 from finsignal.report.text import Html, escape, items, to_json
 from finsignal.report.windows import draw_windows, list_windows, windows_part
@@ -33,9 +34,11 @@ def make_report(
 ) -> str:
     """One self-contained HTML page: verdict, key figures, charts, every trade with its news.
 
-    summary is what the evidence says of the run (fractions; None is "not defined"). curves holds one column of account
-    value per compared run, indexed by open_time, the run itself first. trade_news has one row per trade and text behind
-    its entry, columns trades.NEWS_COLUMNS. Long charts are thinned, and the page says so; the list of trades never is.
+    summary is what is known of the run (fractions; None is "not defined"). Where it holds "evidence" (a verdict and
+    answers as plain values), that verdict and its three facts come first, then the account with the cut-offs of its
+    model, then one section a question. curves holds one column of account value per compared run, indexed by open_time,
+    the run itself first. trade_news has one row per trade and text behind its entry, columns trades.NEWS_COLUMNS. Long
+    charts are thinned, and the page says so; the list of trades never is.
 
     Raises TableError for a missing column or news of a trade that is not in the result, LookaheadError where a text is
     known after its decision, MissingExtraError without plotly.
@@ -44,19 +47,29 @@ def make_report(
     plotly = require("plotly.offline", extra="backtest", work="report").get_plotlyjs().replace("\r\n", "\n")
     script = _read_part("page.js")
     split = (summary.get("period") or {}).get("split")
-    equity, equity_note = draw_equity(result, curves, split)
+    evidence = summary.get("evidence") or {}
+    cutoffs = (summary.get("model") or {}) if evidence else {}
+    equity, equity_note = draw_equity(result, curves, split, cutoffs)
     positions, positions_note = draw_positions(result.weights)
     windows = list_windows(summary)
     verdict = summary.get("verdict") or {}
     word = str(verdict.get("word", "no verdict"))
+    tiles = sections.tiles_part(summary)
+    first, questions = Html(sections.verdict_part(word, verdict.get("reasons", ())) + "\n" + tiles), Html("")
+    if evidence:
+        first = evidence_part(evidence)
+        questions = Html(tiles + account_part(verdict) + questions_part(evidence))
+        word = str(evidence["verdict"]["word"])
+        equity_note = f"{equity_note} {tell_cutoffs(result.equity.index, cutoffs)}".strip()
     parts = {
         "hashes": Html(" ".join(f"'sha256-{_digest(text)}'" for text in (plotly, script))),
         "title": f"{summary.get('name', 'run')}: {word}",
         "name": summary.get("name", "run"),
         "subtitle": sections.subtitle_part(summary.get("period") or {}),
         "notes": Html("<ul class='notes'>" + items(summary["notes"]) + "</ul>") if summary.get("notes") else "",
-        "verdict": sections.verdict_part(word, verdict.get("reasons", ())),
-        "tiles": sections.tiles_part(summary),
+        "first": first,
+        "questions": questions,
+        "question_links": links_part(evidence),
         "equity_note": equity_note,
         "positions_note": positions_note,
         "comparison": Html(sections.comparison_part(summary.get("comparison") or ()) + chance_part(summary)),
@@ -74,7 +87,7 @@ def make_report(
         "drawings": to_json([drawing for drawing in (equity, positions, draw_windows(windows)) if drawing]),
         "plotly": Html(plotly),
         "script": Html(script),
-        "style": Html(_read_part("page.css")),
+        "style": Html(_read_part("page.css") + (_read_part("page.evidence.css") if evidence else "")),
     }
     # One pass, so that a headline which says "{{script}}" stays what it says.
     return re.sub(r"\{\{(\w+)\}\}", lambda found: escape(parts[found[1]]), _read_part("page.html"))

@@ -30,13 +30,22 @@ LONG_SHORT = [[0, "#b4531b"], [0.25, "#e9b48f"], [0.5, "#ffffff"], [0.75, "#9dc1
 
 SHADES = (("validation", "rgba(138,100,0,.07)", 0), ("test", "rgba(31,95,168,.06)", -13))  # colour, pixels down
 
+CUTOFFS = (("trained_until", "the model was trained until"), ("base_cutoff", "its base knows until"))
+CUT = "#b4531b"
+
 Drawing = dict[str, Any]
 
 
 def draw_equity(
-    result: BacktestResult, curves: pd.DataFrame, split: Mapping[str, Any] | None
+    result: BacktestResult,
+    curves: pd.DataFrame,
+    split: Mapping[str, Any] | None,
+    cutoffs: Mapping[str, Any] | None = None,
 ) -> tuple[Drawing | None, str]:
-    """Account values over the drawdown, and what to say of their thinning; nothing to draw without bars."""
+    """Account values over the drawdown, and what to say of their thinning; nothing to draw without bars.
+
+    cutoffs: ISO instants of what the model knows, by the keys of CUTOFFS; a line at each that lies within the bars.
+    """
     size = len(result.equity)
     if not size:
         return None, "The run has no bar."
@@ -82,6 +91,7 @@ def draw_equity(
         layout["yaxis2"]["range"] = [-0.01, 0]
     widen_single(layout, result.equity.index)
     shade_split(layout, split)
+    mark_cutoffs(layout, result.equity.index, cutoffs or {})
     step = math.ceil(size / POINTS)
     note = (
         f"Each point stands for {step} bars: the last value, and the deepest drawdown among them." if step > 1 else ""
@@ -197,6 +207,42 @@ def shade_split(layout: Drawing, split: Mapping[str, Any] | None) -> None:
             "x": first, "xref": "x", "y": 1, "yref": "paper", "text": name, "showarrow": False, "yshift": drop,
             "xanchor": "left", "yanchor": "top", "font": {"size": 11, "color": "#5d6875"},
         })  # fmt: skip
+
+
+def mark_cutoffs(layout: Drawing, index: pd.Index, cutoffs: Mapping[str, Any]) -> None:
+    """A line where the knowledge of the model or of its base ends, named, if that is within the bars."""
+    for row, (at, said) in enumerate(_list_cutoffs(index, cutoffs, within=True)):
+        place = str(at.tz_localize(None))
+        layout["shapes"].append({
+            "type": "line", "xref": "x", "yref": "paper", "x0": place, "x1": place, "y0": 0, "y1": 1,
+            "line": {"width": 1.5, "color": CUT, "dash": "dash"},
+        })  # fmt: skip
+        layout["annotations"].append({
+            "x": place, "xref": "x", "y": 1, "yref": "paper", "text": said, "showarrow": False,
+            "yshift": -28 - 14 * row, "xanchor": "right" if at > index[len(index) // 2] else "left",
+            "yanchor": "top", "bgcolor": "rgba(255,255,255,.8)", "font": {"size": 11, "color": CUT},
+        })  # fmt: skip
+
+
+def tell_cutoffs(index: pd.Index, cutoffs: Mapping[str, Any]) -> str:
+    """What lies outside the chart: cut-offs before the first bar, or after the last."""
+    told = [
+        f"{said} {at:%Y-%m-%d}, {'before these bars' if at < index[0] else 'after all of these bars'}"
+        for at, said in _list_cutoffs(index, cutoffs, within=False)
+    ]
+    text = "; ".join(told)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _list_cutoffs(index: pd.Index, cutoffs: Mapping[str, Any], *, within: bool) -> list[tuple[pd.Timestamp, str]]:
+    found = []
+    for key, said in CUTOFFS:
+        if cutoffs.get(key) and len(index):
+            at = pd.Timestamp(cutoffs[key])
+            at = at.tz_localize("UTC") if at.tzinfo is None else at.tz_convert("UTC")
+            if bool(index[0] <= at <= index[-1]) == within:
+                found.append((at, said))
+    return found
 
 
 def buckets(size: int, limit: int) -> tuple[np.ndarray, np.ndarray]:

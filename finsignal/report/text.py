@@ -72,6 +72,26 @@ def number(value: Any, kind: str = "number") -> str:
     return re.sub(r"^-(?=[0.,]*\D*$)", "", text).replace("-", MINUS)
 
 
+def in_unit(value: Any, unit: str) -> str:
+    """A figure of an answer in its unit: percent, ratio, count, bars, p, cash or correlation; the dash where none.
+
+    A p-value keeps three digits and is never written as 0 or 1.
+
+    >>> in_unit(0.0004, "p"), in_unit(3.26, "bars"), in_unit(-0.0312, "correlation")
+    ('< 0.001', '3.3\\xa0bars', '−0.031')
+    """
+    if is_none(value):
+        return NONE
+    if unit == "p":
+        return "< 0.001" if value < 0.001 else "> 0.999" if value > 0.999 else f"{value:.3f}"
+    if unit == "correlation":
+        return re.sub(r"^-(?=[0.]*$)", "", f"{value:.3f}").replace("-", MINUS)
+    if unit == "bars":
+        text = f"{value:,.1f}".removesuffix(".0").replace("-", MINUS)
+        return f"{text}\xa0bar{'' if text == '1' else 's'}"
+    return number(value, {"cash": "money"}.get(unit, unit))
+
+
 def plural(count: Any, noun: str) -> str:
     """The count with its noun.
 
