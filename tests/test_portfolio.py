@@ -119,7 +119,7 @@ def test_the_mean_over_symbols_is_the_same_to_the_last_bit_in_any_order() -> Non
 
     def shares(values: np.ndarray) -> np.ndarray:
         features = signals[["open_time", "time", "symbol"]].assign(vol_20=values.ravel())
-        return to_wishes(signals, (count, 2), rules, features).share
+        return to_wishes(signals, (count, 2), rules, features).share[:, 0]
 
     np.testing.assert_array_equal(shares(volatility[order]), shares(volatility)[:, order])
 
@@ -212,7 +212,7 @@ def test_limits_cut_growth_and_never_what_is_held(seed: int, max_turnover: float
         new = np.where(rng.random(8) < 0.5, 0, rng.uniform(-0.4, 0.4, 8))
         want = np.where(new == 0, rng.uniform(-0.4, 0.4, 8), new * rng.uniform(1, 2, 8))
         order = rng.permutation(8)
-        got = fit(new, want, order, rules)
+        got = fit(new[None], want[None], order[None], rules, count=np.array([8]))[0]
         assert (np.abs(got) >= np.abs(new)).all()
         assert (np.abs(got) <= np.abs(want) + 1e-12).all()
         assert ((got == 0) | (np.sign(got) == np.sign(want))).all()
@@ -263,9 +263,9 @@ def test_a_quantile_is_of_the_symbols_with_a_known_score() -> None:
 def test_a_quantile_that_a_float_misses_by_a_hair_is_whole() -> None:
     assert 0.29 * 100 < 29
     ones = np.ones((1, 100))
-    wishes = Wishes(ones.astype(int), np.linspace(-1, 1, 100)[None], ones, ones, ones < 0)
+    wishes = Wishes(*(array[None] for array in (ones.astype(int), np.linspace(-1, 1, 100)[None], ones, ones, ones < 0)))
     rules = WeightRules(slots=100, gross=1.0, holding=9, quantile=0.29)
-    side = rank(wishes, 0, rules, barred=np.zeros(100, dtype=bool), free=100)
+    side = rank(wishes, 0, rules, barred=np.zeros((1, 100), dtype=bool), free=np.array([100]))[0]
     assert np.flatnonzero(side).tolist() == list(range(71, 100))
 
 

@@ -28,21 +28,22 @@ class Stops:
     closes: np.ndarray
 
     def judge(self, weight: np.ndarray, filled: np.ndarray, fill: np.ndarray, k: int) -> np.ndarray:
-        """For each symbol whether its position is to be left at the decision of bar k.
+        """For each symbol whether its position is to be left at the decision of bar k; in worlds each, as given.
 
         A position is anchored to the open of the bar at `fill`, and one that is not known to be filled has no anchor.
         Bars count from the fill on, as far as they are known at k. With `resting` every one of them may have touched a
         level; without, the newest known close must lie at a level or beyond. With no bar known nothing is left.
         """
-        out = np.zeros(len(weight), dtype=bool)
-        held = np.flatnonzero(filled & (weight != 0))
-        if not len(held):
+        out = np.zeros(weight.shape, dtype=bool)
+        held = np.nonzero(filled & (weight != 0))
+        if not len(held[0]):
             return out
-        first = int(fill[held].min())
-        stretch = (slice(first, k), held)
-        known = (self.seen[stretch] <= k) & (np.arange(first, k)[:, None] >= fill[held])
+        column, since = held[-1], fill[held]
+        first = int(since.min())
+        stretch = (slice(first, k), column)
+        known = (self.seen[stretch] <= k) & (np.arange(first, k)[:, None] >= since)
         side = np.sign(weight[held])  # prices times the side rise with the profit, of shorts as of longs
-        anchor = side * self.opens[fill[held], held]
+        anchor = side * self.opens[since, column]
         target = anchor * (1 + side * self.rules.take_profit) if self.rules.take_profit else np.inf
         if self.rules.resting:
             high, low = side * self.highs[stretch], side * self.lows[stretch]
@@ -52,7 +53,7 @@ class Stops:
             out[held] = (known & hit).any(axis=0)
         else:
             closes = np.where(known, side * self.closes[stretch], -np.inf)
-            newest = closes[len(closes) - 1 - known[::-1].argmax(axis=0), np.arange(len(held))]
+            newest = closes[len(closes) - 1 - known[::-1].argmax(axis=0), np.arange(len(column))]
             best = np.maximum(closes.max(axis=0), anchor)
             out[held] = known.any(axis=0) & ((newest <= self._level(anchor, best, side)) | (newest >= target))
         return out

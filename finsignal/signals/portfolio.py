@@ -17,7 +17,7 @@ VOLATILITY = "vol_20"
 
 @dataclass(frozen=True)
 class Wishes:
-    """What signals ask for, each array (bars, symbols).
+    """What signals ask for, each array (bars, worlds, symbols). A run is one world, and no world minds another.
 
     share is the size of a new position over that of an equal one: NaN or 0 where it is not known, and such a symbol
     enters nothing. `old` is where data too old made the signal a HOLD.
@@ -30,8 +30,13 @@ class Wishes:
     old: np.ndarray
 
     def sort(self, row: int, names: np.ndarray) -> np.ndarray:
-        """The symbols at `names`, in the order in which they are served: by |score|, confidence, then name."""
-        return names[np.lexsort((names, -self.confidence[row, names], -np.abs(self.score[row, names])))]
+        """The places of `names` (worlds, symbols) in the order in which they are served: |score|, confidence, name."""
+        return place(names, -np.abs(self.score[row]), -self.confidence[row])
+
+
+def place(names: np.ndarray, *keys: np.ndarray) -> np.ndarray:
+    """For each world the symbols by these keys, then by name, those of `names` before all others."""
+    return np.lexsort((*keys[::-1], ~names), axis=-1)  # which is stable, so that equal keys stay in the order of names
 
 
 def to_wishes(
@@ -43,18 +48,21 @@ def to_wishes(
     """
 
     def wide(values: np.ndarray) -> np.ndarray:
-        return values.reshape(shape).T
+        return values.reshape(shape).T[:, None]
 
     side = signals["signal"].map({"SELL": -1, "HOLD": 0, "BUY": 1}).to_numpy(dtype=np.int64)
-    confidence = signals["confidence"].to_numpy()
+    confidence = wide(signals["confidence"].to_numpy())
     old = (signals["reason"] != "").to_numpy() if "reason" in signals else np.zeros(len(signals), dtype=bool)
-    if rules.sizing == "equal":
-        share = np.ones(shape).T
-    elif rules.sizing == "confidence":
-        share = wide(confidence)
-    else:
-        share = _by_volatility(wide(_volatility(signals, rules, features)), rules)
-    return Wishes(wide(side), wide(signals["score"].to_numpy()), wide(confidence), share, wide(old))
+    volatility = wide(_volatility(signals, rules, features))[:, 0] if rules.by_volatility else None
+    share = to_shares(confidence, volatility, rules)
+    return Wishes(wide(side), wide(signals["score"].to_numpy()), confidence, share, wide(old))
+
+
+def to_shares(confidence: np.ndarray, volatility: np.ndarray | None, rules: WeightRules) -> np.ndarray:
+    """Sizes over those of equal positions, in the shape of `confidence`; volatility is (bars, symbols) where needed."""
+    if volatility is not None:
+        return np.broadcast_to(_by_volatility(volatility, rules)[:, None], confidence.shape)
+    return confidence if rules.sizing == "confidence" else np.ones(confidence.shape)
 
 
 def _volatility(signals: pd.DataFrame, rules: WeightRules, features: pd.DataFrame | None) -> np.ndarray:
@@ -80,86 +88,124 @@ def _by_volatility(volatility: np.ndarray, rules: WeightRules) -> np.ndarray:
 
 
 def enter(new: np.ndarray, entering: np.ndarray, wishes: Wishes, row: int, rules: WeightRules) -> np.ndarray:
-    """The weights `new` with what signals enter, each for itself, as far as slots and limits allow."""
-    share = wishes.share[row]
-    names = np.flatnonzero(entering & (share > 0))
-    free = rules.slots - int(np.count_nonzero(new))
-    if not len(names) or free <= 0:
+    """The weights `new` with what signals enter, each for itself, as far as slots and limits allow.
+
+    Here and below arrays of one bar are (worlds, symbols).
+    """
+    names = entering & (wishes.share[row] > 0)
+    free = rules.slots - np.count_nonzero(new, axis=1)
+    ours = np.flatnonzero(names.any(axis=1) & (free > 0))
+    if not len(ours):
         return new
-    order = wishes.sort(row, names)[:free]
-    want = np.zeros(len(new))
-    want[order] = wishes.side[row, order] * np.minimum(rules.unit * share[order], rules.max_weight)
-    return fit(new, want, order, rules)
+    names, share, side = names[ours], wishes.share[row][ours], wishes.side[row][ours]
+    order = place(names, -np.abs(wishes.score[row][ours]), -wishes.confidence[row][ours])
+    count = np.minimum(np.count_nonzero(names, axis=1), free[ours])
+    want = np.where(names, side * np.minimum(rules.unit * share, rules.max_weight), 0.0)
+    out = new.copy()
+    out[ours] = fit(new[ours], want, order, rules, count=count)
+    return out
 
 
-def rank(wishes: Wishes, row: int, rules: WeightRules, *, barred: np.ndarray, free: int) -> np.ndarray:
-    """The side that a ranking gives each symbol: 1 long, -1 short, 0 neither; at most `free` of them.
+def rank(wishes: Wishes, row: int, rules: WeightRules, *, barred: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """The side that a ranking gives each symbol: 1 long, -1 short, 0 neither; in each world at most `free` of them.
 
     A score that is not known has no rank, and a symbol without a size or `barred` takes no place. Of the sides together
     those with the largest |score| come first; with `neutral` each has as many names as the other.
     """
-    score, confidence = wishes.score[row], wishes.confidence[row]
-    able = ~np.isnan(score) & (wishes.share[row] > 0) & ~barred
+    score, confidence, side = wishes.score[row], wishes.confidence[row], wishes.side[row]
+    known = ~np.isnan(score)
+    able = known & (wishes.share[row] > 0) & ~barred
     # A tenth of 30 is 3: the product may come out a hair below a whole number.
-    count = rules.rank or int(rules.quantile * np.count_nonzero(~np.isnan(score)) + 1e-9)
-    picked = []
-    for side in (1, -1) if rules.short else (1,):
-        names = np.flatnonzero(able & (wishes.side[row] == side))
-        picked.append(names[np.lexsort((names, -confidence[names], -side * score[names]))][:count])
+    count = rules.rank or (rules.quantile * np.count_nonzero(known, axis=1) + 1e-9).astype(np.int64)[:, None]
+    chosen, places, taken = np.zeros(score.shape, dtype=bool), [], []
+    for one in (1, -1) if rules.short else (1,):
+        names = able & (side == one)
+        places.append(_invert(place(names, -one * score, -confidence)))
+        taken.append(names & (places[-1] < count))
     if rules.neutral:
-        pairs = max(min(len(picked[0]), len(picked[1]), free // 2), 0)
-        chosen = np.concatenate([names[:pairs] for names in picked])
+        sides = [np.count_nonzero(names, axis=1) for names in taken]
+        pairs = np.maximum(np.minimum(np.minimum(*sides), free // 2), 0)[:, None]
+        for names, at in zip(taken, places, strict=True):
+            chosen |= names & (at < pairs)
     else:
-        chosen = wishes.sort(row, np.concatenate(picked))[: max(free, 0)]
-    out = np.zeros(len(score), dtype=np.int64)
-    out[chosen] = wishes.side[row, chosen]
+        picked = np.logical_or.reduce(taken)
+        chosen = picked & (_invert(wishes.sort(row, picked)) < np.maximum(free, 0)[:, None])
+    return np.where(chosen, side, 0)
+
+
+def _invert(order: np.ndarray) -> np.ndarray:
+    """The place of each symbol in an order of them."""
+    out = np.empty_like(order)
+    out[np.arange(len(order))[:, None], order] = np.arange(order.shape[1])
     return out
 
 
-def size(side: np.ndarray, share: np.ndarray, rules: WeightRules, gross: float) -> np.ndarray:
-    """Weights of the sides that a ranking gave, which share `gross` by their number of names.
+def size(side: np.ndarray, share: np.ndarray, rules: WeightRules, gross: np.ndarray) -> np.ndarray:
+    """Weights of the sides that a ranking gave, which share the `gross` of their world by their number of names.
 
     Within a side weights are proportional to `share` and sum to the side's part, but for what `max_weight` cuts off,
     and a volatility target never adds to a weight to fill its side. With `neutral` the larger side is scaled down.
     """
-    out = np.zeros(len(side))
-    total = int(np.count_nonzero(side))
+    out = np.zeros(side.shape)
+    total = np.count_nonzero(side, axis=1)
     for one in (1, -1):
-        names = np.flatnonzero(side == one)
-        if not len(names):
-            continue
-        part, shares = gross * len(names) / total, share[names]
-        whole = max(float(shares.sum()), len(names)) if rules.sizing == "target_volatility" else float(shares.sum())
-        out[names] = one * np.minimum(part * shares / whole, rules.max_weight)
-    long, short = float(out[out > 0].sum()), float(-out[out < 0].sum())
-    if rules.neutral and total:
-        out *= np.where(out > 0, min(1.0, short / long), min(1.0, long / short))
+        names = side == one
+        count = np.count_nonzero(names, axis=1)
+        whole = _sum_over(share, names)
+        if rules.sizing == "target_volatility":
+            whole = np.maximum(whole, count)
+        with np.errstate(divide="ignore", invalid="ignore"):  # of worlds with no name on the side, which have no part
+            part = (gross * count / total)[:, None] * share / whole[:, None]
+        out = np.where(names, one * np.minimum(part, rules.max_weight), out)
+    if rules.neutral:
+        long, short = _sum_over(out, out > 0), -_sum_over(out, out < 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            longs, shorts = np.minimum(1.0, short / long)[:, None], np.minimum(1.0, long / short)[:, None]
+        out = np.where(out > 0, out * longs, np.where(out < 0, out * shorts, out))
     return out
 
 
-def fit(new: np.ndarray, want: np.ndarray, order: np.ndarray, rules: WeightRules, *, net: float = 1.0) -> np.ndarray:
+def _sum_over(values: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """The sum over the names of each world. Zeros between them would change how a sum is split, and its last digit."""
+    return np.array([float(row[here].sum()) for row, here in zip(values, names, strict=True)])
+
+
+def fit(
+    new: np.ndarray,
+    want: np.ndarray,
+    order: np.ndarray,
+    rules: WeightRules,
+    *,
+    count: np.ndarray,
+    net: float = 1.0,
+) -> np.ndarray:
     """The weights `new` taken to `want` in this order, each as far as gross, turnover and net leave room.
 
-    Only growth is cut, never what is held. Orders of one bar may balance each other, so the net limit is applied to all
-    of them, and cuts those that are served last.
+    In each world the first `count` of `order` are served. Only growth is cut, never what is held. Orders of one bar may
+    balance each other, so the net limit is applied to all of them, and cuts those that are served last.
     """
     start, new = new, new.copy()
-    room = rules.gross - float(np.abs(new).sum())
-    turnover = math.inf if rules.max_turnover is None else rules.max_turnover
-    for s in order:
-        more = min(abs(want[s]) - abs(new[s]), room, turnover)
-        if more > LEAST:
-            new[s] += math.copysign(more, want[s])
-            room -= more
-            turnover -= more
-    excess = float(new.sum())
-    heavy = math.copysign(1.0, excess)
-    excess = abs(excess) - min(rules.max_net, net)
-    for s in order[::-1]:
-        if excess <= LEAST:
-            break
-        if want[s] * heavy > 0:
-            back = min(excess, abs(new[s]) - abs(start[s]))
-            new[s] = start[s] if back >= abs(new[s]) - abs(start[s]) - LEAST else new[s] - heavy * back
-            excess -= back
+    worlds, most = np.arange(len(new)), int(count.max(initial=0))
+    room = rules.gross - np.abs(new).sum(axis=1)
+    turnover = np.full(len(new), np.inf if rules.max_turnover is None else rules.max_turnover)
+    for turn in range(most):
+        at = (worlds, order[:, turn])
+        more = np.minimum(np.minimum(np.abs(want[at]) - np.abs(new[at]), room), turnover)
+        more = np.where((turn < count) & (more > LEAST), more, 0.0)
+        new[at] += np.copysign(more, want[at])
+        room -= more
+        turnover -= more
+    excess = new.sum(axis=1)
+    heavy = np.copysign(1.0, excess)
+    excess = np.abs(excess) - min(rules.max_net, net)
+    if not (excess > LEAST).any():
+        return new
+    for turn in reversed(range(most)):
+        at = (worlds, order[:, turn])
+        grown = np.abs(new[at]) - np.abs(start[at])
+        cut = (turn < count) & (excess > LEAST) & (want[at] * heavy > 0)
+        back = np.where(cut, np.minimum(excess, grown), 0.0)
+        less = np.where(back >= grown - LEAST, start[at], new[at] - heavy * back)
+        new[at] = np.where(cut, less, new[at])
+        excess -= back
     return new

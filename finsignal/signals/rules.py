@@ -85,6 +85,11 @@ class WeightRules:
         return self.rank > 0 or self.quantile > 0
 
     @property
+    def by_volatility(self) -> bool:
+        """Whether sizes go by volatility, so that the features of the signals are needed."""
+        return self.sizing in ("inverse_volatility", "target_volatility")
+
+    @property
     def unit(self) -> float:
         """The absolute weight of a new position before its sizing and the gross limit."""
         return min(self.max_weight, self.gross / self.slots)

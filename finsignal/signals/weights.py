@@ -15,6 +15,7 @@ from finsignal.signals.portfolio import LEAST, Wishes, enter, fit, rank, size, t
 from finsignal.signals.rules import NO_EXITS, ExitRules, WeightRules
 from finsignal.tables import INSTANT, SIGNALS, STATE, WEIGHTS, to_integers
 
+NO_ONE = np.empty(0, dtype=np.int64)
 NEVER, BEFORE = -2, -1  # in place of a bar's position: there was none; it lies before the grid given
 
 
@@ -82,44 +83,72 @@ def to_weights(
     grid = to_integers(bars["open_time"])
     at = _decided(signals, grid, symbols)
     wishes = to_wishes(signals, (len(symbols), len(at)), rules, features)
-    seen = seen_to_trade(prices, bars, symbols)
+    course = make_course(prices, bars, symbols, rules=rules, exits=exits)
     book = _open_book(state, bars, grid)
-    stops = make_stops(exits, prices, bars, symbols, seen)
-    if stops is not None:
-        check_anchors(stops, state, book.fill, bars)
-    closed_by = np.searchsorted(to_integers(bars["close_time"]), to_integers(bars["time"]), side="right")
-    no_bar = np.zeros(len(bars), dtype=bool)
-    begins = find_firsts(bars, "session") if exits.session_close else no_bar
-    due = find_firsts(bars, rules.rebalance) if rules.by_rank else no_bar
-    if exits.session_close and (begun := int(np.flatnonzero(begins[: at[0] + 1])[-1])) > 0:
-        # The first bar of this session may have been missed. Where the grid begins, a session may have begun before it.
-        book.clear(book.fill < begun)
-
-    targets = np.empty((len(at), len(symbols)))
-    for row, k in enumerate(at.tolist()):
-        if begins[k]:
-            book.clear(np.ones(len(symbols), dtype=bool))
-        book.settle(seen, closed=int(closed_by[k]), k=k)
-        book.order(_decide(book, wishes, row, k, rules, stops, due=bool(due[k])), k)
-        targets[row] = book.weight
-
+    if course.stops is not None:
+        check_anchors(course.stops, state, book.fill[0], bars)
+    targets = _walk(book, wishes, course, at, rules)[:, 0]
     weights = signals[["open_time", "time", "symbol"]].copy()
     weights["weight"] = targets.T.ravel()
     after = pd.DataFrame(
         {
             "symbol": pd.Series(symbols, dtype="str"),
-            "weight": book.weight,
-            "filled": book.filled,
-            "fill": _instants(bars, book.fill, state["fill"]),
-            "renewed": _instants(bars, book.renewed, state["renewed"]),
+            "weight": book.weight[0],
+            "filled": book.filled[0],
+            "fill": _instants(bars, book.fill[0], state["fill"]),
+            "renewed": _instants(bars, book.renewed[0], state["renewed"]),
         }
     )
     return WEIGHTS.check(weights), STATE.check(after)
 
 
+def weigh_worlds(
+    wishes: Wishes,
+    prices: pd.DataFrame,
+    symbols: Sequence[str],
+    *,
+    bars: pd.DataFrame,
+    rules: WeightRules,
+    exits: ExitRules,
+) -> np.ndarray:
+    """The target weights of many worlds side by side, (worlds, bars, symbols), each as `to_weights` has it alone.
+
+    `wishes` are about the last bars of the grid; every world starts flat.
+    """
+    count, worlds = wishes.side.shape[:2]
+    course = make_course(prices, bars, symbols, rules=rules, exits=exits)
+    at = np.arange(len(bars) - count, len(bars))
+    return np.moveaxis(_walk(_flat_book((worlds, len(symbols))), wishes, course, at, rules), 1, 0)
+
+
+@dataclass(frozen=True)
+class _Course:
+    """What grid and prices say of each bar, whatever signals ask for: the same in every world."""
+
+    seen: np.ndarray  # (bars, symbols), as `seen_to_trade` has it
+    closed_by: np.ndarray  # how many bars have closed at the decision
+    begins: np.ndarray  # whether a session begins before which all is left
+    due: np.ndarray  # whether a ranking is rebalanced
+    stops: Stops | None
+
+
+def make_course(
+    prices: pd.DataFrame, bars: pd.DataFrame, symbols: Sequence[str], *, rules: WeightRules, exits: ExitRules
+) -> _Course:
+    no_bar = np.zeros(len(bars), dtype=bool)
+    seen = seen_to_trade(prices, bars, symbols)
+    return _Course(
+        seen,
+        np.searchsorted(to_integers(bars["close_time"]), to_integers(bars["time"]), side="right"),
+        find_firsts(bars, "session") if exits.session_close else no_bar,
+        find_firsts(bars, rules.rebalance) if rules.by_rank else no_bar,
+        make_stops(exits, prices, bars, symbols, seen),
+    )
+
+
 @dataclass
 class _Book:
-    """Targets between two decisions, one value a symbol: weight, and the bars of the fill and of the newest signal."""
+    """Targets between two decisions, (worlds, symbols): weight, and the bars of the fill and of the newest signal."""
 
     weight: np.ndarray
     filled: np.ndarray  # whether the order was seen to be filled; else `fill` is where it may be
@@ -136,14 +165,14 @@ class _Book:
         Bars before `closed` have closed at this decision. An order that no bar up to now has filled is tried again at
         k. A name left long ago is forgotten, so that it asks for no old bars.
         """
-        for s in np.flatnonzero(~self.filled):
-            while self.fill[s] < k:
-                if seen[self.fill[s], s] <= k:
-                    self.filled[s] = True
-                    break
-                if self.fill[s] >= closed:
-                    break  # not yet seen: presumed filled
-                self.fill[s] += 1
+        world, s = np.nonzero(~self.filled) if not self.filled.all() else (NO_ONE, NO_ONE)
+        while len(s):
+            fill = self.fill[world, s]
+            traded = (fill < k) & (seen[np.minimum(fill, k), s] <= k)
+            self.filled[world[traded], s[traded]] = True
+            waits = (fill < k) & ~traded & (fill < closed)  # one that is not yet seen is presumed filled
+            world, s = world[waits], s[waits]
+            self.fill[world, s] += 1
         flat = self.filled & (self.weight == 0)
         self.fill[flat], self.renewed[flat] = NEVER, NEVER
 
@@ -154,12 +183,33 @@ class _Book:
         self.weight = new
 
 
+def _walk(book: _Book, wishes: Wishes, course: _Course, at: np.ndarray, rules: WeightRules) -> np.ndarray:
+    """The targets of the bars at these positions, one after the other, (bars, worlds, symbols); the book goes along."""
+    if course.begins.any() and (begun := int(np.flatnonzero(course.begins[: at[0] + 1])[-1])) > 0:
+        # The first bar of this session may have been missed. Where the grid begins, a session may have begun before it.
+        book.clear(book.fill < begun)
+    targets = np.empty(wishes.side.shape)
+    wanted = wishes.side.any(axis=(1, 2)).tolist()
+    for row, k in enumerate(at.tolist()):
+        due = bool(course.due[k])
+        if not wanted[row] and not due and not book.weight.any() and book.filled.all():
+            targets[row] = 0.0  # nothing is held, ordered or wanted
+            book.clear(book.filled)
+            continue
+        if course.begins[k]:
+            book.clear(np.ones(book.weight.shape, dtype=bool))
+        book.settle(course.seen, closed=int(course.closed_by[k]), k=k)
+        book.order(_decide(book, wishes, row, k, rules, course.stops, due=due), k)
+        targets[row] = book.weight
+    return targets
+
+
 def _decide(
     book: _Book, wishes: Wishes, row: int, k: int, rules: WeightRules, stops: Stops | None, *, due: bool
 ) -> np.ndarray:
     """The targets of bar k; `due` is whether a ranking is rebalanced at it."""
     wanted, held = wishes.side[row], np.sign(book.weight).astype(np.int64)
-    stopped = np.zeros(len(held), dtype=bool)
+    stopped = np.zeros(held.shape, dtype=bool)
     if stops is not None:
         stopped = stops.judge(book.weight, book.filled, book.fill, k)
     if due:
@@ -171,23 +221,24 @@ def _decide(
     if rules.by_rank:
         return new
     entering = (wanted != 0) & (wanted != held) & (rules.short | (wanted > 0)) & ~stopped
-    return enter(new, entering, wishes, row, rules)
+    return enter(new, entering, wishes, row, rules) if entering.any() else new
 
 
 def _rebalance(book: _Book, wishes: Wishes, row: int, k: int, rules: WeightRules, stopped: np.ndarray) -> np.ndarray:
     """The targets after a ranking: what it does not pick is left, but for what old data holds."""
     held = np.sign(book.weight).astype(np.int64)
     stays = wishes.old[row] & (held != 0) & ~stopped & ~_over(book, k, rules)
-    side = rank(wishes, row, rules, barred=stopped | stays, free=rules.slots - int(np.count_nonzero(stays)))
+    side = rank(wishes, row, rules, barred=stopped | stays, free=rules.slots - np.count_nonzero(stays, axis=1))
     kept = (side != 0) & (side == held)
     book.renewed[kept] = k
     new = np.where(stays, book.weight, 0.0)
-    want = size(side, wishes.share[row], rules, max(rules.gross - float(np.abs(new).sum()), 0.0))
+    want = size(side, wishes.share[row], rules, np.maximum(rules.gross - np.abs(new).sum(axis=1), 0.0))
     same = kept & (np.abs(want - book.weight) <= rules.band + LEAST)
     less = np.where(np.abs(want) < np.abs(book.weight), want, book.weight)
     new = np.where(kept, np.where(same, book.weight, less), new)
-    order = wishes.sort(row, np.flatnonzero((side != 0) & ~same))
-    return fit(new, want, order, rules, net=0.0 if rules.neutral else 1.0)
+    served = (side != 0) & ~same
+    count = np.count_nonzero(served, axis=1)
+    return fit(new, want, wishes.sort(row, served), rules, count=count, net=0.0 if rules.neutral else 1.0)
 
 
 def _over(book: _Book, k: int, rules: WeightRules) -> np.ndarray:
@@ -195,6 +246,10 @@ def _over(book: _Book, k: int, rules: WeightRules) -> np.ndarray:
     held = k - np.maximum(book.fill, book.renewed) >= rules.holding
     waited = ~book.filled & (book.fill - book.renewed > rules.holding)
     return (book.weight != 0) & (held | waited)
+
+
+def _flat_book(shape: tuple[int, int]) -> _Book:
+    return _Book(np.zeros(shape), np.ones(shape, dtype=bool), np.full(shape, NEVER), np.full(shape, NEVER))
 
 
 def _decided(signals: pd.DataFrame, grid: np.ndarray, symbols: Sequence[str]) -> np.ndarray:
@@ -220,7 +275,7 @@ def _open_book(state: pd.DataFrame, bars: pd.DataFrame, grid: np.ndarray) -> _Bo
             f"state: the fill of {row['symbol']} at {row['fill']} is before the first bar of the grid, {first}; "
             "let bars reach back to it."
         )
-    return _Book(weight, filled, fill, renewed)
+    return _Book(weight[None], filled[None], fill[None], renewed[None])
 
 
 def _positions(grid: np.ndarray, instants: pd.Series) -> np.ndarray:

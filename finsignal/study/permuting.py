@@ -30,7 +30,9 @@ from finsignal.evidence.worlds import (
 )
 from finsignal.features import SENTIMENT_FEATURES, make_counted_texts
 from finsignal.features.worlds import aggregate_worlds
-from finsignal.signals import NO_LIMITS, Limits, make_flat_state, to_limited, to_weights
+from finsignal.signals import Limits, to_limited
+from finsignal.signals.portfolio import VOLATILITY, Wishes, to_shares
+from finsignal.signals.weights import weigh_worlds
 from finsignal.signals.worlds import ask_worlds, worlds_at_once
 from finsignal.study.case import Case
 from finsignal.study.inputs import text_rules
@@ -400,26 +402,13 @@ def _decide(case: Case, stand: _Stand, said: list[tuple[np.ndarray, np.ndarray]]
     answer = ask_worlds(case.decided.features, columns, strategy=case.strategy, parameters=case.parameters)
     source = np.concatenate([bars for _, bars in said])
     old = stand.stale | stand.silent[source]
-    words = np.array(["HOLD", "BUY", "SELL"])
-    out = np.empty(answer.side.shape)
-    base = case.decided.signals[["open_time", "time", "symbol"]]
-    for k in range(len(out)):
-        side = np.where(old[k], 0, answer.side[k])
-        signals = base.assign(
-            score=answer.score[k].T.ravel(),
-            confidence=answer.confidence[k].T.ravel(),
-            signal=pd.Series(words[side.T.ravel()], dtype="str"),
-        )
-        if run.limits != NO_LIMITS:
-            signals["reason"] = pd.Series(np.where(old[k].T.ravel(), "old", ""), dtype="str")
-        weights, _ = to_weights(
-            signals,
-            case.inputs.prices,
-            make_flat_state(run.symbols),
-            bars=case.inputs.bars,
-            rules=run.weights,
-            exits=run.exits,
-            features=case.decided.features,
-        )
-        out[k] = weights["weight"].to_numpy().reshape(out.shape[2], -1).T
-    return out
+    old = np.moveaxis(old, 0, 1)
+    side, score, confidence = (np.moveaxis(part, 0, 1) for part in (answer.side, answer.score, answer.confidence))
+    volatility = None
+    if run.weights.by_volatility:
+        volatility = case.decided.features[VOLATILITY].to_numpy().reshape(len(run.symbols), -1).T
+    share = to_shares(confidence, volatility, run.weights)
+    wishes = Wishes(np.where(old, 0, side), score, confidence, share, old)
+    return weigh_worlds(
+        wishes, case.inputs.prices, sorted(run.symbols), bars=case.inputs.bars, rules=run.weights, exits=run.exits
+    )
