@@ -1,5 +1,7 @@
-"""Does a run cheat? Its future cut off and replaced by noise, its strategy asked twice, its stamps looked at."""
+"""Does a run cheat? Its future cut off and replaced by noise, its strategy questioned, its stamps looked at."""
 
-from finsignal.checking.findings import Finding, Part
+from finsignal.checking.findings import Checked, Finding, Part
+from finsignal.checking.guards import GUARDS
+from finsignal.checking.whole import check_run
 
-__all__ = ["Finding", "Part"]
+__all__ = ["GUARDS", "Checked", "Finding", "Part", "check_run"]

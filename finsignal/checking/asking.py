@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import sys
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ import pandas as pd
 from finsignal.config import ALWAYS, RunFile, to_parameters
 from finsignal.signals import Strategy, make_signals
 
-CODE = (".py", ".pyc", ".so", ".pyd", ".dll", ".dylib")  # what an import opens is no data
+CODE = (".py", ".pyc")
+READS_CODE = ("<frozen importlib", "<frozen zipimport", "linecache.py", "tokenize.py")  # what they open is no data
+PACKAGE = str(Path(__file__).parents[1])
 SYSTEM = ("/usr/share/zoneinfo", "/etc/", "/proc/", "/sys/", "/dev/")
 REACHES_OUT = {
     "socket.connect": "a connection to",
@@ -49,6 +53,7 @@ class _Watch:
     busy: bool = False
     file: str = ""  # of the strategy at work; "" while none is
     seen: list[str] = field(default_factory=list)
+    imported: list[str] = field(default_factory=list)
 
 
 _WATCH = _Watch()
@@ -61,8 +66,10 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     try:
         if event == "open" and not isinstance(arguments[0], int):
             path = str(Path(str(_to_text(arguments[0]))).absolute())
-            if not _is_code(path):
-                _WATCH.seen.append(f"the file {path}")
+            if not _is_installed(path):
+                by = sys._getframe(1).f_code.co_filename
+                imported = path.endswith(CODE) and (by.startswith(READS_CODE) or by.endswith(READS_CODE))
+                (_WATCH.imported if imported else _WATCH.seen).append(path if imported else f"the file {path}")
         elif event in REACHES_OUT:
             found = arguments[1] if event == "socket.connect" else arguments[0] if arguments else ""
             _WATCH.seen.append(f"{REACHES_OUT[event]} {_to_text(found)!s:.80}")
@@ -76,10 +83,11 @@ def _to_text(value: object) -> object:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def _is_code(path: str) -> bool:
-    own = (sys.prefix, sys.base_prefix, sys.exec_prefix)
-    below = any(root not in ("/", "/usr") and path.startswith(f"{root}/") for root in own)
-    return path.endswith(CODE) or below or "site-packages" in path or path.startswith(SYSTEM)
+def _is_installed(path: str) -> bool:
+    """Whether it came with Python or a package, or is of the system: what such files hold does not know this run."""
+    below = any(root not in ("/", "/usr") and path.startswith(f"{root}/") for root in (sys.prefix, sys.base_prefix))
+    library = path.startswith((f"{PACKAGE}/", str(Path(ast.__file__).parent)))
+    return below or library or "site-packages" in path or path.startswith(SYSTEM)
 
 
 def _is_asked_by(file: str) -> bool:
@@ -103,13 +111,15 @@ def _watching(file: str) -> Iterator[None]:
 
 @dataclass
 class Asker:
-    """Loads a run's strategy and asks it. opened: what it opened or looked at meanwhile; changed: code it replaced.
+    """Loads a run's strategy and asks it, and keeps what it did meanwhile.
 
+    opened: what it opened or looked at. imported: code beside its own file that it loaded. changed: code it replaced.
     Code of finsignal, pandas or numpy that the strategy replaced is put back, or no answer after it would count.
     """
 
     run: RunFile
     opened: list[str] = field(default_factory=list)
+    imported: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
 
     @property
@@ -138,12 +148,14 @@ class Asker:
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        before, _WATCH.seen = _take_code(), []
+        before, _WATCH.seen, _WATCH.imported = _take_code(), [], []
         try:
             with _watching(str(self.file)):
                 yield
         finally:
             self.opened += [found for found in _WATCH.seen if found not in self.opened]
+            own = {str(self.file.absolute()), str(Path(cache_from_source(str(self.file.absolute()))))}
+            self.imported += [name for name in _WATCH.imported if name not in self.imported and name not in own]
             self.changed += [name for name in _put_back(before) if name not in self.changed]
 
 

@@ -1,4 +1,4 @@
-"""The future cut off or replaced by noise: whatever was decided before must come out the same, bit for bit."""
+"""The future cut off or replaced by noise: whatever was decided before must come out the same."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from finsignal.splits import Split, make_splits
 from finsignal.study.choosing import choose_settings, to_chosen_parameters
 from finsignal.study.deciding import decide_run
 from finsignal.study.inputs import read_inputs
+from finsignal.tables import to_integers
 
 SETTINGS = 3  # of [search] that a run is decided with: the first, the last, and one between
+LEAST = 1e-12
 FROM_FILES = 2  # instants at which the files themselves are read again, as they were then
 CUT, NOISE, FILES = "the future cut off", "the future replaced by noise", "the files as they were then"
 CHOOSING = "settings chosen"
@@ -51,7 +53,7 @@ class _Other:
 def find_difference(before: pd.DataFrame, after: pd.DataFrame, until: pd.Timestamp | None = None) -> Difference | None:
     """The first difference in time, and of one instant the first column; None where the rows up to `until` are equal.
 
-    Equal is bit for bit; NaN equals NaN. Rows that only one of the tables has are a difference in the column "time".
+    Equal is as `are_equal` says. Rows that only one of the tables has are a difference in the column "time".
     """
     if until is not None:
         before, after = (table[(table["time"] <= until).to_numpy()] for table in (before, after))
@@ -62,14 +64,26 @@ def find_difference(before: pd.DataFrame, after: pd.DataFrame, until: pd.Timesta
         row = both[both["_merge"] != "both"].sort_values(keys).iloc[0]
         return Difference("time", str(row[keys[1]]), row["time"], str(row["_merge"]), "")
     columns = [name for name in before.columns if name in after.columns]
-    bad = pd.DataFrame({c: ~((before[c] == after[c]) | (before[c].isna() & after[c].isna())) for c in columns})
-    if not bad.to_numpy().any():
+    bad = np.stack([~are_equal(before[name], after[name]) for name in columns], axis=1)
+    rows = np.flatnonzero(bad.any(axis=1))
+    if not len(rows):
         return None
-    rows = np.flatnonzero(bad.any(axis=1).to_numpy())
-    row = int(rows[np.argmin(before["time"].iloc[rows].to_numpy())])
-    column = columns[int(bad.iloc[row].to_numpy().argmax())]
+    row = int(rows[np.argmin(to_integers(before["time"])[rows])])
+    column = columns[int(bad[row].argmax())]
     where = before.iloc[row]
     return Difference(column, str(where[keys[1]]), where["time"], where[column], after[column].iloc[row])
+
+
+def are_equal(before: pd.Series, after: pd.Series) -> np.ndarray:
+    """Where two columns of the same rows are the same; NaN equals NaN.
+
+    Of score, confidence and weight a relative difference of `LEAST` is none: a strategy may sum in an order of its own.
+    """
+    same = (before == after) | (before.isna() & after.isna())
+    if before.name in ("score", "confidence", "weight"):
+        near = np.isclose(before.to_numpy(), after.to_numpy(), rtol=LEAST, atol=LEAST)
+        return np.asarray(same.to_numpy() | near, dtype=bool)
+    return np.asarray(same, dtype=bool)
 
 
 def make_settings(run: RunFile) -> list[Mapping[str, float]]:
@@ -225,7 +239,7 @@ def _to_part(kind: str, others: Sequence[_Other], whole: Sequence[Decided], fail
     found = [finding for other in others if (finding := _find(other, whole)) is not None]
     rows = sum(int((whole[0].signals["time"] <= other.instant).sum()) for other in others)
     compared = rows * len(whole)
-    said = f"{len(others)} instants, {compared:,} decisions of {len(whole)} settings compared, bit for bit"
+    said = f"{len(others)} instants, {compared:,} decisions of {len(whole)} settings compared"
     if found:
         # The first table in the order of the path, then the earliest instant: all that comes after it only follows.
         found.sort(key=lambda item: (item[0], item[1].instant))

@@ -38,3 +38,11 @@ class Part:
     compared: int
     said: str
     findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check of a run found: all findings, in the order of its parts, and the parts."""
+
+    findings: tuple[Finding, ...]
+    parts: tuple[Part, ...]

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from finsignal.cli import data, evaluating, getting, job, study, texts, training
+from finsignal.cli import checking, data, evaluating, getting, job, study, texts, training
 from finsignal.errors import FinsignalError
 
 GROUPS = {
@@ -72,6 +72,6 @@ def make_parser() -> argparse.ArgumentParser:
         sub.set_defaults(verb=run)
         return sub
 
-    for module in (study, texts, training, evaluating, getting, data, job):
+    for module in (study, checking, texts, training, evaluating, getting, data, job):
         module.add_verbs(verb)
     return parser
