@@ -58,7 +58,7 @@ def make_report(
     first, questions = Html(sections.verdict_part(word, verdict.get("reasons", ())) + "\n" + tiles), Html("")
     if evidence:
         first = evidence_part(evidence)
-        questions = Html(tiles + account_part(verdict) + questions_part(evidence))
+        questions = Html(tiles + account_part(verdict, evidence) + questions_part(evidence))
         word = str(evidence["verdict"]["word"])
         equity_note = f"{equity_note} {tell_cutoffs(result.equity.index, cutoffs)}".strip()
     parts = {

@@ -21,7 +21,7 @@ SHORT = {  # what the contents call a question
 }
 TONES = {"real": "good", "not real": "bad"}
 STATES = {True: ("passed", "\u2713"), False: ("failed", "\u2715"), None: ("open", "\u2013")}
-SAID = {True: "passed", False: "failed", None: "not applicable"}
+SAID = {True: "passed", False: "failed", None: "not judged"}
 ROWS = 12  # of a table that is shown without a click
 
 Answer = Mapping[str, Any]
@@ -46,10 +46,13 @@ def evidence_part(evidence: Mapping[str, Any]) -> Html:
     )
 
 
-def account_part(verdict: Mapping[str, Any]) -> Html:
-    """What the account says by itself, which the evidence overrules: a fold below the key figures."""
+def account_part(verdict: Mapping[str, Any], evidence: Mapping[str, Any]) -> Html:
+    """What the account says by itself, which the evidence overrules: a fold below the key figures.
+
+    Nothing where the summary's verdict is that of the evidence.
+    """
     reasons = verdict.get("reasons") or ()
-    if not reasons:
+    if not reasons or list(reasons) == list(evidence["verdict"].get("facts") or ()):
         return Html("")
     word = str(verdict.get("word", NONE))
     return Html(

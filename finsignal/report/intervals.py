@@ -13,6 +13,7 @@ AXIS, GROUND = "#5d6875", "#f1f3f5"
 WIDTH, HEIGHT, EDGE = 240, 26, 8
 LUCK = 0.05
 SURE = 0.95  # of a probability
+PROBABILITIES = ("probabilistic_sharpe", "deflated_sharpe")  # figures that are one, whatever their unit
 
 Figure = Mapping[str, Any]
 Scale = tuple[float, float]
@@ -29,21 +30,28 @@ def to_scales(figures: Sequence[Figure]) -> dict[str, Scale]:
     meant = Counter((figure["unit"], figure.get("said", "")) for figure in drawn)
     begun = Counter((figure["unit"], _begin(figure)) for figure in drawn)
     alike: dict[tuple[str, str], list[Figure]] = {}
+    scales: dict[str, Scale] = {}
     for figure in drawn:
         said = figure.get("said", "")
         name = said if said and meant[figure["unit"], said] > 1 else figure["key"]
         name = _begin(figure) if begun[figure["unit"], _begin(figure)] > 2 else name
-        alike.setdefault((figure["unit"], name), []).append(figure)
-    scales: dict[str, Scale] = {}
-    for (unit, _), group in alike.items():
-        if len(group) == 1 and is_none(group[0].get("low")) and unit != "p":
+        if is_probability(figure):
+            scales[figure["key"]] = (0.0, 1.0)
+        else:
+            alike.setdefault((figure["unit"], name), []).append(figure)
+    for group in alike.values():
+        if len(group) == 1 and is_none(group[0].get("low")):
             continue
         ends = [end for figure in group for end in _ends(figure)]
-        low, high = (0.0, 1.0) if unit == "p" else (min(0.0, *ends), max(0.0, *ends))
-        room = 0.04 * (high - low) if unit != "p" else 0.0
+        low, high = min(0.0, *ends), max(0.0, *ends)
+        room = 0.04 * (high - low)
         low, high = low - room * (low < 0), high + room * (high > 0)
         scales |= {figure["key"]: (low, high if high > low else low + 1.0) for figure in group}
     return scales
+
+
+def is_probability(figure: Figure) -> bool:
+    return figure["unit"] == "p" or figure["key"] in PROBABILITIES
 
 
 def is_drawn(figure: Figure) -> bool:
@@ -58,7 +66,7 @@ def to_shade(figure: Figure) -> str:
     value, low, high, p = (figure.get(name) for name in ("value", "low", "high", "p"))
     if value is None or figure["unit"] in ("count", "bars", "cash"):
         return OPEN
-    if figure["unit"] == "p":
+    if is_probability(figure):
         return NET if value >= SURE else OPEN
     if low is not None and high is not None:
         return NET if low > 0 else AGAINST if high < 0 else OPEN
@@ -70,32 +78,25 @@ def to_shade(figure: Figure) -> str:
 def draw_interval(figure: Figure, scale: Scale | None) -> Html:
     """The figure as a dot in the band of its 95 % interval, over a rule at zero (at 0.95 for a probability).
 
-    Without an interval the dot stands at the end of a line from zero. A dashed track where there is no figure yet;
-    nothing where a drawing would not tell more than the number.
+    Without an interval the dot stands at the end of a line from zero. Nothing without a value, or where a drawing
+    would not tell more than the number.
     """
-    if not is_none(figure.get("value")) and scale is None:
+    if is_none(figure.get("value")) or scale is None:
         return Html("")
     middle = HEIGHT // 2
     body = [f'<rect x="0" y="{middle - 6}" width="{WIDTH}" height="12" rx="6" fill="{GROUND}"/>']
-    if scale is None:
-        body = [
-            f'<rect x="1" y="{middle - 6}" width="{WIDTH - 2}" height="12" rx="6" fill="none" stroke="#c9d0d7" '
-            'stroke-dasharray="4 4"/>'
-        ]
-        return _svg(body, f"{figure['name']}: no figure yet")
     low, high = scale
 
     def at(value: float) -> float:
         return EDGE + (WIDTH - 2 * EDGE) * (value - low) / (high - low)
 
     shade = to_shade(figure)
-    null = SURE if figure["unit"] == "p" else 0.0
+    null = SURE if is_probability(figure) else 0.0
     value = float(figure["value"])
     said = f"{figure['name']}: {in_unit(value, figure['unit'])}"
     if is_none(figure.get("low")) or is_none(figure.get("high")):
-        start = 0.0 if figure["unit"] == "p" else null
         body.append(
-            f'<line x1="{at(start):.1f}" x2="{at(value):.1f}" y1="{middle}" y2="{middle}" stroke="{shade}" '
+            f'<line x1="{at(0.0):.1f}" x2="{at(value):.1f}" y1="{middle}" y2="{middle}" stroke="{shade}" '
             'stroke-width="3" stroke-opacity=".55" stroke-linecap="round"/>'
         )
     else:

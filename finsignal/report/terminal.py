@@ -6,7 +6,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from finsignal.report.text import MINUS, NONE, in_unit
+
 WIDTH = 100
+NAME = 39  # letters of a figure's name on a line
 WINDOWS = 12  # of those that walk forward, so many of the newest are shown
 SYMBOLS = 8  # of many symbols so many are named, as in the report
 
@@ -100,6 +103,50 @@ def to_text(summary: Mapping[str, Any]) -> str:
         )
     lines += ["", "Not financial advice."]
     return "\n".join(lines)
+
+
+def to_evidence_text(evidence: Mapping[str, Any]) -> str:
+    """The evidence on lines of at most a hundred characters: verdict, three facts, tests, and a block a question.
+
+    Of each figure its value, 95 % interval, p-value and number of observations, or what it needs to be one.
+    """
+    verdict = evidence["verdict"]
+    lines = [f"IS IT REAL? {_clean(verdict['word']).upper()}"]
+    lines += [_wrap(_clean(fact), f"  {at}. ") for at, fact in enumerate(verdict.get("facts") or (), start=1)]
+    for passed, said in ((True, "passed"), (False, "failed"), (None, "not judged")):
+        names = [_clean(test["name"]) for test in verdict.get("tests") or () if test["passed"] is passed]
+        if names:
+            lines.append(_row(said, ", ".join(names)))
+    for answer in evidence.get("answers") or ():
+        lines += ["", _clean(answer["question"]).upper(), _wrap(_clean(answer["said"]), "  ")]
+        for figure in answer.get("figures") or ():
+            lines += _figure_lines(figure)
+        lines += [_wrap(_clean(note), "  ! ") for note in answer.get("notes") or ()]
+    return "\n".join(lines)
+
+
+def _figure_lines(figure: Mapping[str, Any]) -> list[str]:
+    """The figure on a line, a long name on as many as it takes."""
+    names = textwrap.wrap(_clean(figure["name"]), NAME) or [""]
+    first, count = f"  {names[0]:<{NAME}}", f"{figure['n']:,} {_clean(figure['of'])}"
+    if figure.get("value") is None:
+        return [_wrap(f"needs {_clean(figure['needs'])} (n = {count})", f"{first} "), *(f"  {n}" for n in names[1:])]
+    unit = figure["unit"]
+    value, low, high = (_ascii(in_unit(figure.get(name), unit)) for name in ("value", "low", "high"))
+    between = f"{low} to {high}" if figure.get("low") is not None and figure.get("high") is not None else ""
+    p = "" if figure.get("p") is None else f"p {_ascii(in_unit(figure['p'], 'p'))}".replace("p < ", "p<")
+    line = f"{first}{value:>11}  {between:<21}{p:<9}"
+    shown = [line + count] if len(line + count) <= WIDTH else [line.rstrip(), f"{count:>{WIDTH}}"]
+    return [*shown, *(f"  {name}" for name in names[1:])]
+
+
+def _ascii(text: str) -> str:
+    return _clean(text.replace("\xa0%", "%").replace(MINUS, "-").replace(NONE, "-"))
+
+
+def _clean(text: Any) -> str:
+    """The text without characters that would steer a terminal, such as line breaks and overrides."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(text))
 
 
 def _split_lines(summary: Mapping[str, Any]) -> list[str]:
