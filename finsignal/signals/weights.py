@@ -189,7 +189,7 @@ def _walk(book: _Book, wishes: Wishes, course: _Course, at: np.ndarray, rules: W
         # The first bar of this session may have been missed. Where the grid begins, a session may have begun before it.
         book.clear(book.fill < begun)
     targets = np.empty(wishes.side.shape)
-    wanted = wishes.side.any(axis=(1, 2)).tolist()
+    wanted = list(wishes.side.any(axis=(1, 2)))
     for row, k in enumerate(at.tolist()):
         due = bool(course.due[k])
         if not wanted[row] and not due and not book.weight.any() and book.filled.all():
