@@ -15,8 +15,8 @@ def make_mask(symbols: Sequence[str], names: Mapping[str, Sequence[str]]) -> Cal
     """What hides names in a text about one symbol: its own become "the company", all others "another company".
 
     A company is named as `sources.relevance` finds it: by one of `names` as whole words, in capitals only where it is
-    written so; by its cashtag; by its ticker in parentheses, with or without an exchange. A ticker of three letters or
-    more is hidden wherever it stands in capitals; a shorter one is mostly a word.
+    written so; by its cashtag; by its ticker in parentheses with an exchange. A ticker of three letters or more is
+    hidden wherever it stands in capitals; a shorter one is mostly a word.
     """
     owners: dict[str, set[str]] = {}
     exact: list[str] = []
@@ -35,7 +35,7 @@ def make_mask(symbols: Sequence[str], names: Mapping[str, Sequence[str]]) -> Cal
             owners.setdefault(_fold(name), set()).add(symbol)
     parts = [
         rf"\$ ?(?P<tag>(?i:{_any(tags)}))(?!\w|[.-]\w)",
-        rf"\((?:[A-Z][\w ]*: ?)?(?P<ticker>{_any(tags)})\)",
+        rf"\([A-Z][\w ]*: ?(?P<listed>{_any(tags)})\)",
         *([rf"(?<!\w)(?P<exact>{_any(exact)})(?!\w)"] if exact else []),
         *([rf"(?<!\w)(?P<folded>(?i:{_any(folded)}))(?!\w)"] if folded else []),
     ]
@@ -46,7 +46,7 @@ def make_mask(symbols: Sequence[str], names: Mapping[str, Sequence[str]]) -> Cal
             name = next(value for value in found.groupdict().values() if value is not None)
             word = OWN if symbol in owners.get(_fold(name), ()) else OTHER
             word = word if text[: found.start()].strip() else word.capitalize()
-            return f"({word})" if found.group("ticker") else word
+            return f"({word})" if found.group("listed") else word
 
         return _TWICE.sub(r"\1", pattern.sub(put, text))  # "Acme (ACM)" is one name
 

@@ -77,16 +77,16 @@ def _say(answer: Answer) -> str:
         answer.find(key) for key in ("break_even_cost", "charged_cost", "lag_1bar", "capacity_1pct")
     )
     said = []
-    if cost is not None and cost.value is None:
-        loses = cost.needs.startswith(PROFIT)
-        said.append("it makes nothing even without costs" if loses else "no cost up to half the value takes its profit")
-    elif cost is not None and cost.value is not None:
+    if cost is not None and cost.value is not None:
         ends = ""
         if cost.low is not None and cost.high is not None:
             ends = f" (95 % interval {cost.low / BASIS:.1f} to {cost.high / BASIS:.1f})"
         paid = 0.0 if charged is None or charged.value is None else charged.value
         than = f"{cost.value / paid:.1f} times what it is charged" if paid else "and is charged nothing"
         said.append(f"it breaks even at costs of {cost.value / BASIS:.1f} bp a side{ends}, {than}")
+    elif cost is not None:
+        loses = cost.needs.startswith(PROFIT)
+        said.append("it makes nothing even without costs" if loses else "no cost up to half the value takes its profit")
     if bar is not None and bar.value is not None:
         said.append(f"news one bar later changes its return by {bar.value:+.1%} a year{to_ends(bar)}")
     if capacity is not None and capacity.value is not None:
@@ -135,7 +135,7 @@ def _price_costs(case: Case) -> Answer:
         *("costs", "Net return by cost", tuple(c / BASIS for c in costs), tuple(nets)),
         *("cost a side, bp", "net return", "percent"),
         n=(trades,) * len(costs),
-        marks=((charged / BASIS, "charged"), *(((root / BASIS, "break-even"),) if figure.value is not None else ())),
+        marks=((charged / BASIS, "charged"), *(((root / BASIS, "break-even"),) if root is not None else ())),
     )
     return Answer("tradable", QUESTION, "", (figure, paid, gross), (curve,))
 
