@@ -23,7 +23,7 @@ def check_fills(run: RunFile, world: World, result: BacktestResult) -> Part:
     bars, prices = world.inputs.bars, world.inputs.prices
     orders = result.orders.merge(bars[["open_time", "time"]], on="open_time", how="left")
     orders = orders.merge(prices[["open_time", "symbol", "open"]], on=["open_time", "symbol"], how="left")
-    slipped = orders["slippage"] / orders["quantity"] * orders["side"].map({"buy": 1.0, "sell": -1.0})
+    slipped = orders["slippage"] / orders["quantity"] * np.where(orders["side"] == "sell", -1.0, 1.0)
     off = ~np.isclose(orders["price"] - slipped, orders["open"], rtol=1e-9, atol=0)
     findings = []
     for kind, bad, what in (
