@@ -354,9 +354,10 @@ def test_contents_go_with_their_story_and_exchange_good_and_bad() -> None:
 def test_turned_weights_keep_every_exposure() -> None:
     rng = np.random.default_rng(2)
     own = np.where(rng.random((30, 3)) < 0.4, rng.uniform(-1, 1, (30, 3)), 0.0)
-    drawn = worlds.turn_weights(own, 50, rng)
+    drawn = worlds.turn_weights(own, *worlds.draw_entries(30, 3, 50, rng))
     assert np.allclose(np.sort(np.abs(drawn).sum(axis=2)), np.sort(np.abs(own).sum(axis=1)))
     assert not any(np.array_equal(world, own) for world in drawn)
     days = np.arange(0, 30, 3)
     place = np.where(np.arange(30) % 3 == 1, 1.0, 0.0)[:, None]  # held at the second bar of each day alone
-    assert np.array_equal(worlds.turn_weights(place, 5, rng, days=days), np.repeat(place[None], 5, axis=0))
+    drawn = worlds.turn_weights(place, *worlds.draw_entries(30, 1, 5, rng, days=days))
+    assert np.array_equal(drawn, np.repeat(place[None], 5, axis=0))

@@ -144,23 +144,25 @@ def flip_contents(probabilities: np.ndarray, unit: np.ndarray, flipped: np.ndarr
     return out
 
 
-def turn_weights(
-    weights: np.ndarray, draws: int, rng: np.random.Generator, *, days: np.ndarray | None = None
-) -> np.ndarray:
-    """The weights (bars, symbols) of each draw, (draws, bars, symbols): in a circle, and dealt among the symbols.
+def draw_entries(
+    bars: int, symbols: int, draws: int, rng: np.random.Generator, *, days: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each draw the bar whose weights each bar gets, (draws, bars), and the symbol whose each symbol gets.
 
-    With `days`, the first bar of each, by whole days: a bar that a shorter day does not have is left out.
+    Bars are turned in a circle, by one or more; with `days`, the first bar of each, by whole days, and -1 stands for a
+    place that the other day, being shorter, does not have. Symbols are dealt anew.
     """
-    bars, symbols = weights.shape
     if days is None:
         source = (np.arange(bars) - rng.integers(1, max(bars, 2), draws)[:, None]) % bars
-        there = np.ones(source.shape, dtype=bool)
     else:
         lengths = np.diff(np.append(days, bars))
         day = np.repeat(np.arange(len(days)), lengths)
         place = np.arange(bars) - days[day]
         other = (day - rng.integers(1, max(len(days), 2), draws)[:, None]) % len(days)
-        there = place < lengths[other]
-        source = days[other] + np.where(there, place, 0)
-    column = np.argsort(rng.random((draws, symbols)), axis=1)
-    return np.where(there[:, :, None], weights[source[:, :, None], column[:, None, :]], 0.0)
+        source = np.where(place < lengths[other], days[other] + place, -1)
+    return source, np.argsort(rng.random((draws, symbols)), axis=1)
+
+
+def turn_weights(weights: np.ndarray, source: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """The weights (bars, symbols) of each draw of `draw_entries`, (draws, bars, symbols)."""
+    return np.where(source[:, :, None] >= 0, weights[source[:, :, None], column[:, None, :]], 0.0)

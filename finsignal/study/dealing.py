@@ -14,6 +14,7 @@ from finsignal.clock import days_per_year
 from finsignal.evidence.worlds import (
     deal_contents,
     deal_within,
+    draw_entries,
     earn,
     flip_contents,
     make_gains,
@@ -125,10 +126,10 @@ def plan_random_entries(case: Case, stand: Stand, draws: int, rng: np.random.Gen
     sessions = len(stand.days)
     if sessions < LEAST_SESSIONS:
         return Plan(sessions, needs=f"{LEAST_SESSIONS} sessions to turn; there are {sessions}")
-    days = stand.days if stand.flat else None
+    source, column = draw_entries(*stand.weights.shape, draws, rng, days=stand.days if stand.flat else None)
 
     def weigh(part: slice) -> np.ndarray:
-        return turn_weights(stand.weights, part.stop - part.start, rng, days=days)
+        return turn_weights(stand.weights, source[part], column[part])
 
     return Plan(sessions, draws, weigh=weigh)
 
