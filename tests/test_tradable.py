@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from traded_market import make_parameters, make_traded, make_traded_case, write_run
+from traded_market import make_traded, make_traded_case, write_run
 
 from finsignal import evidence
 from finsignal.backtest import Costs
@@ -256,12 +256,11 @@ def test_no_trade_no_figure(tmp_path: Path) -> None:
     assert "never traded" in answered.said
 
 
-def test_without_volume_capacity_needs_it_and_the_rest_stands(case: Case, answer: Answer) -> None:
+def test_without_volume_capacity_needs_it(case: Case) -> None:
     prices = case.inputs.prices.assign(volume=0.0)
-    answered = answer_tradable(replace(case, inputs=replace(case.inputs, prices=prices)))
+    answered = grow_cash(replace(case, inputs=replace(case.inputs, prices=prices)))
     for key in ("capacity_1pct", "capacity_break_even", "volume_share"):
         assert "volume" in needs_of(answered, key)
-    assert value_of(answered, "break_even_cost") == value_of(answer, "break_even_cost")
 
 
 def test_at_constant_prices_there_is_no_profit_to_pay_costs_with(run: RunFile) -> None:
@@ -282,18 +281,11 @@ def test_an_account_of_few_days_has_no_lag_and_says_so(run: RunFile) -> None:
     assert figure.low is None
 
 
-def test_one_symbol_alone_is_answered(tmp_path: Path) -> None:
+def test_one_symbol_alone_is_answered_about_its_test(tmp_path: Path) -> None:
     one = write_run(tmp_path, **{'["AAA", "BBB"]': '["AAA"]', 'BBB = ["Birch"]\n': ""})
-    inputs, sentiment = make_traded(one)
-    alone = make_case(one, inputs, sentiment, one.load_strategy(), make_parameters(one))
-    answered = answer_tradable(alone)
+    answered = answer_tradable(make_traded_case(one, pd.Timestamp("2026-01-11", tz="UTC").as_unit("us")))
     assert value_of(answered, "break_even_cost") > 0
     assert value_of(answered, "capacity_1pct") > 0
-
-
-def test_only_the_test_is_asked_about(run: RunFile) -> None:
-    since = pd.Timestamp("2026-01-11", tz="UTC").as_unit("us")
-    answered = answer_tradable(make_traded_case(run, since))
     figure = answered.find("lag_1bar")
     assert figure is not None
     assert figure.n == 70

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from finsignal.sources.relevance import SHORTEST_BARE
 
-OWN, OTHER = "the company", "another company"  # in place of names
-_TWICE = re.compile(rf"({OWN}|{OTHER}) \((?:{OWN}|{OTHER})\)", re.IGNORECASE)
+# Not "the company": these words have a tone of their own, and lower the score of made-up names as well.
+OWN, OTHER = "XYZ", "QRS"  # in place of names
+_TWICE = re.compile(rf"\b({OWN}|{OTHER})(?: \1\b| \(\1\))+")
 
 
 def make_mask(symbols: Sequence[str], names: Mapping[str, Sequence[str]]) -> Callable[[str, str], str]:
-    """What hides names in a text about one symbol: its own become "the company", all others "another company".
+    """What hides names in a text about one symbol: its own become XYZ, all others QRS.
 
     A company is named as `sources.relevance` finds it: by one of `names` as whole words, in capitals only where it is
     written so; by its cashtag; by its ticker in parentheses with an exchange. A ticker of three letters or more is
@@ -36,7 +37,7 @@ def make_mask(symbols: Sequence[str], names: Mapping[str, Sequence[str]]) -> Cal
     parts = [
         rf"\$ ?(?P<tag>(?i:{_any(tags)}))(?!\w|[.-]\w)",
         rf"\([A-Z][\w ]*: ?(?P<listed>{_any(tags)})\)",
-        *([rf"(?<!\w)(?P<exact>{_any(exact)})(?!\w)"] if exact else []),
+        *([rf"(?<![\w$])(?P<exact>{_any(exact)})(?!\w)"] if exact else []),
         *([rf"(?<!\w)(?P<folded>(?i:{_any(folded)}))(?!\w)"] if folded else []),
     ]
     pattern = re.compile("|".join(parts))
@@ -45,10 +46,9 @@ def make_mask(symbols: Sequence[str], names: Mapping[str, Sequence[str]]) -> Cal
         def put(found: re.Match[str]) -> str:
             name = next(value for value in found.groupdict().values() if value is not None)
             word = OWN if symbol in owners.get(_fold(name), ()) else OTHER
-            word = word if text[: found.start()].strip() else word.capitalize()
             return f"({word})" if found.group("listed") else word
 
-        return _TWICE.sub(r"\1", pattern.sub(put, text))  # "Acme (ACM)" is one name
+        return _TWICE.sub(r"\1", pattern.sub(put, text))  # "Acme (NYSE: ACM)" is one name
 
     return hide
 

@@ -48,8 +48,8 @@ def answer_news(case: Case, *, progress: bool = False) -> Answer:
     largest rise of 5 bars, in units of the symbol's volatility, gets those of the most positive text, and so on down.
     calendar_only: every text has the same probabilities, the mean of those that lean to the commoner side, so only when
     news came is left. price_baseline: the run's baseline, which reads no text, with its own settings. masked: the
-    texts that count in the test scored again by the run's model, with the run's names and symbols replaced by "the
-    company", and those of its other symbols by "another company". masked_agreement is the share of them that keep
+    texts that count in the test scored again by the run's model, with the names of their symbol replaced by XYZ, and
+    those of the run's other symbols by QRS. masked_agreement is the share of them that keep
     their likeliest label, masked_change the mean change of p_positive - p_negative (n texts that name a company).
 
     A figure that cannot be says what it needs: 60 days, a model, names, a text. progress: a bar on stderr where texts
