@@ -13,6 +13,14 @@
     });
   });
 
+  // What is folded would be missing on paper.
+  var opened = [];
+  window.addEventListener("beforeprint", function () {
+    opened = Array.prototype.slice.call(document.querySelectorAll(".question details:not([open])"));
+    opened.forEach(function (part) { part.open = true; });
+  });
+  window.addEventListener("afterprint", function () { opened.forEach(function (part) { part.open = false; }); });
+
   // A chart keeps its pixel width on paper and would be cut off there.
   window.addEventListener("beforeprint", function () {
     drawings.forEach(function (drawing) { Plotly.relayout("figure-" + drawing.id, { width: 680, height: drawing.id === "equity" ? 400 : drawing.height }); });
