@@ -171,10 +171,10 @@ def test_an_account_without_a_day_has_no_part():
 
 def test_intervals_of_short_parts_cover():
     rng = np.random.default_rng(5)
-    covered, markets = 0, 400
+    covered, markets = 0, 150
     _, market = make_days(60)
     for _ in range(markets):
         days = rng.standard_t(5, 40) * 0.01
         figure = ask(to_series(np.where(rng.random(40) < 0.4, 0.0, days)), market).find("year_2023")
         covered += figure.value is None or figure.low <= 0 <= figure.high
-    assert 0.92 <= covered / markets <= 0.98
+    assert 0.91 <= covered / markets <= 0.99

@@ -12,6 +12,7 @@ LEAST = 30  # stories below which there is no figure
 STRETCH = 3.0  # no cosine turns within fewer sessions than six times those that a window touches: it must look short
 LEAST_COSINES = 4
 SAME = 1e-12
+MOST_LEVERAGE = 0.9
 CLUSTERED = (
     "clustered errors: Cameron & Miller 2015, doi:10.3368/jhr.50.2.317; of overlapping windows: Lazarus, Lewis, Stock "
     "& Watson 2018, doi:10.1080/07350015.2018.1506926"
@@ -42,10 +43,15 @@ def estimate(
     lags: np.ndarray,
     *,
     clusters: np.ndarray,
+    leverage: np.ndarray,
     n: np.ndarray,
     correlation: bool = False,
 ) -> Estimates:
     """Estimates with the errors of their `moments`, as `to_errors` takes them.
+
+    leverage: (sessions, columns), the share that each session's stories have in the estimate, which they pull towards
+    themselves: moments are divided by 1 less that of the sessions with which they overlap. Without overlap that is the
+    jackknife, which leaves out a session at a time (MacKinnon, Nielsen & Webb 2023, doi:10.1002/jae.2945).
 
     A correlation has its interval and test on Fisher's scale, atanh(value) with error / (1 - value**2), on which the
     error does not depend on the value; without it samples with a large correlation by chance would be told from 0 too
@@ -53,7 +59,8 @@ def estimate(
     """
     from scipy.special import stdtr, stdtrit
 
-    errors, freedom = to_errors(moments, lags, clusters=clusters)
+    pulled = np.minimum(_sum_near(leverage, lags), MOST_LEVERAGE)
+    errors, freedom = to_errors(moments / (1 - pulled), lags, clusters=clusters)
     known = np.where(freedom > 0, freedom, np.nan)
     middle = value
     if correlation:
@@ -76,10 +83,14 @@ def to_errors(moments: np.ndarray, lags: np.ndarray, *, clusters: np.ndarray) ->
     lags: of each column, how many sessions later a window may still share bars with this session's. clusters: of each
     column, sessions with stories.
 
-    Without overlap the error is that of clustering by session: sqrt(G / (G - 1) * sum of squares), t with G - 1
-    degrees of freedom (Cameron & Miller 2015). With it the variance of the sum is T times the mean square of its first
+    Without overlap the error is that of clustering by session: sqrt((G - 1) / G * sum of squares), t with G - 1 degrees
+    of freedom (Cameron & Miller 2015). With it the variance of the sum is T times the mean square of its first
     v cosine transforms, t with v degrees of freedom (Lazarus, Lewis, Stock & Watson 2018), v = T / (STRETCH * (lags +
     1)) and at most G - 1. NaN and 0 where that leaves fewer than 4 cosines, or 2 sessions with stories.
+
+    Where few sessions carry the sum, its variance is known from those few alone. The degrees of freedom are then fewer,
+    as Satterthwaite 1946 (doi:10.2307/3002019) has it: 1 / (1 / v + excess / 2), excess being what the moments' fourth
+    powers over their squares squared have beyond a normal's 3 / G.
     """
     size, width = moments.shape
     slow = np.minimum(np.floor(size / (STRETCH * (lags + 1))), clusters - 1)
@@ -87,14 +98,32 @@ def to_errors(moments: np.ndarray, lags: np.ndarray, *, clusters: np.ndarray) ->
     freedom = np.maximum(freedom, 0).astype(np.int64)
     errors = np.full(width, np.nan)
     once, many = (lags == 0) & (freedom > 0), np.flatnonzero((lags > 0) & (freedom > 0))
-    errors[once] = np.sqrt(np.square(moments[:, once]).sum(axis=0) * clusters[once] / (clusters[once] - 1))
+    errors[once] = np.sqrt(np.square(moments[:, once]).sum(axis=0) * (1 - 1 / clusters[once]))
     if len(many):
         used = freedom[many]
         steps = np.arange(1, used.max() + 1)
         cosines = np.sqrt(2 / size) * np.cos(np.pi * np.outer(steps, np.arange(size) + 0.5) / size)
         squares = np.cumsum(np.square(cosines @ moments[:, many]), axis=0)
         errors[many] = np.sqrt(squares[used - 1, np.arange(len(many))] / used * size)
+    square, fourth = (np.power(moments, power).sum(axis=0) for power in (2, 4))
+    good = (freedom > 0) & (square > 0)
+    excess = np.maximum(fourth[good] / np.square(square[good]) - 3 / clusters[good], 0.0)
+    freedom = freedom.astype(float)
+    freedom[good] = 1 / (1 / freedom[good] + excess / 2)
     return errors, freedom
+
+
+def _sum_near(leverage: np.ndarray, lags: np.ndarray) -> np.ndarray:
+    """For each session and column the sum over the `lags` + 1 sessions around it."""
+    size = len(leverage)
+    if not size:
+        return leverage
+    total = np.concatenate([np.zeros((1, leverage.shape[1])), np.cumsum(leverage, axis=0)])
+    back = (lags + 1) // 2
+    at = np.arange(size)[:, None]
+    low, high = np.maximum(at - back, 0), np.minimum(at - back + lags + 1, size)
+    columns = np.arange(leverage.shape[1])
+    return total[high, columns] - total[low, columns]
 
 
 def count_needed(lag: int) -> int:
@@ -130,7 +159,7 @@ def to_figure(
         needs = "returns that are not all the same"
     if needs:
         return Figure(key, name, unit, n, "stories", needs=needs, source=source)
-    said = said or f"t = {t:.2f} with {int(found.freedom[place])} degrees of freedom."
+    said = said or f"t = {t:.2f} with {found.freedom[place]:.0f} degrees of freedom."
     return Figure(key, name, unit, n, "stories", value, low, high, p, said=said, source=source)
 
 

@@ -96,20 +96,22 @@ def answer_predicts(
 def correlate_ranks(found: Responses, scores: np.ndarray, horizons: np.ndarray) -> Estimates:
     """Spearman's correlation of scores and the returns over each of `horizons`, with clustered errors.
 
-    The moments are (u v - (u**2 + v**2) / 2 * correlation) / (n - 2), u and v the ranks of mean 0 and variance 1.
+    The moments are (u v - (u**2 + v**2) / 2 * correlation) / n, u and v the ranks of mean 0 and variance 1.
     """
     lags = found.lags[horizons - 1]
     moments, used = np.zeros((len(scores), len(horizons))), np.zeros((len(scores), len(horizons)), dtype=bool)
-    value = np.full(len(horizons), np.nan)
+    leverage, value = moments.copy(), np.full(len(horizons), np.nan)
     for place, horizon in enumerate(horizons):
         known = np.isfinite(found.after[:, horizon - 1])
         u, v = _standard_ranks(scores[known]), _standard_ranks(found.after[known, horizon - 1])
         if u is not None and v is not None:
             value[place] = (u * v).mean()
-            moments[known, place] = (u * v - (u * u + v * v) / 2 * value[place]) / (len(u) - 2)
+            moments[known, place] = (u * v - (u * u + v * v) / 2 * value[place]) / len(u)
+            leverage[known, place] = (1 + u * u) / len(u)
             used[:, place] = known
     n, clusters = np.isfinite(found.after[:, horizons - 1]).sum(axis=0), found.count_sessions(used)
-    return estimate(value, found.sum_up(moments), lags, clusters=clusters, n=n, correlation=True)
+    sums, pulls = found.sum_up(moments), found.sum_up(leverage)
+    return estimate(value, sums, lags, clusters=clusters, leverage=pulls, n=n, correlation=True)
 
 
 def _standard_ranks(values: np.ndarray) -> np.ndarray | None:

@@ -45,7 +45,8 @@ def compare_quantiles(
     moments = top * (returns - values[-1]) / sizes[-1] - bottom * (returns - values[0]) / sizes[0]
     clusters = found.count_sessions((top | bottom)[:, None])
     sums, n = found.sum_up(moments[:, None]), np.array([sizes[0] + sizes[-1]])
-    spread = estimate(values[-1:] - values[:1], sums, lags, clusters=clusters, n=n)
+    pulls = found.sum_up(np.column_stack([top / sizes[-1], bottom / sizes[0]])).max(axis=1, keepdims=True)
+    spread = estimate(values[-1:] - values[:1], sums, lags, clusters=clusters, leverage=pulls, n=n)
     figure = to_figure(spread, 0, lag, found.sessions, "quantile_spread", name, "percent", source=EVENT_STUDY)
     scored = [float(scores[group == n].mean()) for n in range(count)]
     low, high = (tuple(to_plain_number(getattr(mean, end)[0]) for mean in each) for end in ("low", "high"))

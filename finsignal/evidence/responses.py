@@ -60,7 +60,9 @@ class Responses:
         sums = self.sum_up(np.where(np.isfinite(moments), moments, 0.0))
         sums = sums - np.nan_to_num(signed.sum(axis=0) / total) * base
         used = known & (size > 0)
-        return estimate(value, sums, lags, clusters=self.count_sessions(used), n=used.sum(axis=0))
+        leverage = self.sum_up(np.nan_to_num(size / total))
+        clusters = self.count_sessions(used)
+        return estimate(value, sums, lags, clusters=clusters, leverage=leverage, n=used.sum(axis=0))
 
     def count_sessions(self, used: np.ndarray) -> np.ndarray:
         """Of each column of `used` (n, columns) in how many sessions there is one."""
