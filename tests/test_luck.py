@@ -96,6 +96,15 @@ def test_the_mean_is_the_difference_from_an_account_that_does_nothing() -> None:
     assert (mean.value, mean.low, mean.high) == bootstrap_difference(daily, np.zeros(250), days_per_year=YEAR)
 
 
+def test_the_net_return_compounds_the_ends_of_the_mean_logarithm() -> None:
+    daily = make_days(mean=0.002) * 5
+    _, low, high = bootstrap_difference(np.log1p(daily), np.zeros(250), days_per_year=250)
+    figure = bootstrap(daily)["net_return"]
+    # The blocks are as long as those of the returns, which differ a little from those of their logarithms.
+    assert figure.low == pytest.approx(math.expm1(low), rel=0.02)
+    assert figure.high == pytest.approx(math.expm1(high), rel=0.02)
+
+
 def test_the_drawn_error_is_the_one_that_the_paper_states() -> None:
     """Politis & Romano 1994, eq. 9, by a plain loop over lags, against the error and against the draws themselves."""
     daily, block = make_days(70).cumsum(), 7.0

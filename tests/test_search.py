@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats as scipy_stats
 
 from finsignal import metrics
 from finsignal.errors import TableError
@@ -123,6 +124,8 @@ def test_an_answer_says_each_figure_with_what_it_rests_on() -> None:
     assert figures["expected_best"].value == pytest.approx(best)
     assert figures["deflated_sharpe"].value < figures["probabilistic_sharpe"].value
     assert figures["deflated_sharpe"].p == pytest.approx(1 - figures["deflated_sharpe"].value)
+    own = {"skew": float(scipy_stats.skew(daily)), "kurtosis": float(scipy_stats.kurtosis(daily, fisher=False))}
+    assert figures["minimum_track_record"].value == math.ceil(minimum_track_record(0.1, **own))
     assert {figure.n for figure in figures.values()} == {3, 250}
     assert all(figure.source for key, figure in figures.items() if key != "trials")
     (curve,) = answer.curves
