@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from conftest import NOW, Cli, WordModel, make_model
 
-from finsignal.checking import Checked, Part, check_run
+from finsignal.checking import Checked, Finding, Part, check_run
 from finsignal.checking import alone as alone_module
 from finsignal.checking import cutting as cutting_module
 from finsignal.checking.alone import check_lookback, check_symbols, check_texts
@@ -23,9 +23,10 @@ from finsignal.checking.cutting import (
     make_settings,
     make_splits_of,
 )
-from finsignal.checking.fills import check_fills, tell_stated
+from finsignal.checking.fills import check_fills, check_known, tell_stated
 from finsignal.checking.strategy_audit import audit_strategy, check_deeds
 from finsignal.checking.worlds import DENSE, World, cut_world, noise_world, pick_instants
+from finsignal.cli.checking import to_lines
 from finsignal.config import RunFile
 from finsignal.errors import ConfigError
 from finsignal.report.terminal import WIDTH
@@ -415,6 +416,12 @@ def test_the_day_of_the_week_and_the_hour_are_no_dates(with_strategy: Callable[.
     assert {part.state for part in parts.values()} == {"passed"}
 
 
+def test_a_rule_for_one_symbol_by_name_is_told(with_strategy: Callable[..., RunFile], world: World) -> None:
+    parts, _ = audit(with_strategy("score = features['sent_score'].fillna(0) * (features['symbol'] == 'AAA')"), world)
+    assert parts["the strategy and names"].state == "told"
+    assert failed(parts) == []
+
+
 def test_the_day_of_the_year_is_told(with_strategy: Callable[..., RunFile], world: World) -> None:
     parts, _ = audit(with_strategy("score = (features['time'].dt.day == 5) * 1.0"), world)
     assert parts["the strategy and dates"].state == "told"
@@ -447,6 +454,18 @@ def test_an_order_at_another_price_or_in_the_past_fails(tiny_run: RunFile, tiny_
     assert part.findings[0].instant == result.orders["open_time"].iloc[0]
     off = replace(result, orders=result.orders.assign(open_time=result.orders["open_time"] - pd.Timedelta("1min")))
     assert check_fills(tiny_run, world, off).findings[0].kind == "early fill"
+
+
+def test_rows_that_count_as_known_too_early_fail(world: World) -> None:
+    assert check_known(world).state == "passed"
+    prices, news = world.inputs.prices, world.inputs.news
+    hour = pd.Timedelta("1h")
+    closes = replace(world.inputs, prices=prices.assign(time=prices["time"] - hour / 60))
+    early = check_known(replace(world, inputs=closes))
+    assert (early.state, early.findings[0].kind, early.findings[0].symbol) == ("failed", "early bar", "AAA")
+    texts = replace(world.inputs, news=news.assign(time=news["published"].where(news.index != 3, news["time"] - hour)))
+    early = check_known(replace(world, inputs=texts))
+    assert (early.findings[0].kind, early.findings[0].instant) == ("early text", news["time"].iloc[3] - hour)
 
 
 def test_no_orders_are_nothing_to_check(tiny_run: RunFile, world: World) -> None:
@@ -490,6 +509,7 @@ def test_the_tiny_run_does_not_cheat(checked: Checked) -> None:
     assert len({part.name for part in checked.parts}) == len(checked.parts) > 15
 
 
+@pytest.mark.slow
 def test_the_same_seed_finds_the_same(checked: Checked, tiny_run: RunFile, world: World, words: WordModel) -> None:
     assert check_run(make_read(tiny_run, world, words), instants=2) == checked
 
@@ -523,9 +543,23 @@ def test_check_on_the_command_line_names_what_cheats_and_ends_with_one(run_cli: 
     assert found["findings"][0]["column"] in ("score", "confidence", "signal")
     assert found["findings"][0]["symbol"] in ("AAA", "BBB")
     assert pd.Timestamp(found["findings"][0]["instant"]).tzinfo is not None
-    code, out, _ = run_cli("check", tiny_copy / "run.toml", "--instants", 2)
-    assert (code, out.startswith("tiny: cheats, by ")) == (1, True)
-    assert "FAILED       the future cut off" in out
+
+
+def test_what_cheats_is_said_first_and_hostile_text_stays_on_its_line() -> None:
+    said = "With the future cut off, signals.score of A\x1b[2J\nB is 1 instead of 2. " * 3
+    finding = Finding("cut", "the future cut off", "score", "A\nB", INSTANT, said)
+    parts = (
+        Part("the future cut off", "failed", 3, "3 compared", (finding,)),
+        Part("each text alone", "could not be checked", 0, "no model"),
+    )
+    lines = to_lines("mine", Checked((finding,), parts)).splitlines()
+    assert lines[0] == "mine: cheats, by 1 of 2 parts (the future cut off)."
+    assert lines[2].startswith("! With the future cut off, signals.score of A")
+    assert "FAILED       the future cut off: 3 compared" in lines
+    assert "not checked  each text alone: no model" in lines
+    assert max(map(len, lines)) <= WIDTH
+    assert "\x1b" not in "".join(lines)
+    assert to_lines("mine", Checked((), parts[1:])).startswith("mine: no part of 1 says that it cheats; 1 could not be")
 
 
 def test_the_guards_are_shown_without_a_run_file(run_cli: Cli) -> None:

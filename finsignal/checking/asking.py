@@ -156,35 +156,40 @@ class Asker:
             self.opened += [found for found in _WATCH.seen if found not in self.opened]
             own = {str(self.file.absolute()), str(Path(cache_from_source(str(self.file.absolute()))))}
             self.imported += [name for name in _WATCH.imported if name not in self.imported and name not in own]
-            self.changed += [name for name in _put_back(before) if name not in self.changed]
+            self.changed += [name for name in before.put_back() if name not in self.changed]
 
 
-Code = dict[tuple[str, str], tuple[Any, Any, Any]]
+@dataclass
+class _Code:
+    """The names of the packages that an account is made with, and the code of their functions, as they stand."""
+
+    names: list[tuple[str, Any, dict[str, Any]]]
+    functions: list[tuple[str, types.FunctionType, types.CodeType]]
+
+    def put_back(self) -> list[str]:
+        """The names of functions and classes that are others by now; each is again what it was."""
+        changed = []
+        for name, owner, before in self.names:
+            now = vars(owner)
+            others = [key for key, value in before.items() if now.get(key) is not value and callable(value)]
+            for key in others:
+                changed.append(f"{name}.{key}")
+                setattr(owner, key, before[key])
+        for name, function, code in self.functions:
+            if function.__code__ is not code:
+                changed.append(name)
+                function.__code__ = code
+        return changed
 
 
-def _owners() -> list[tuple[str, Any]]:
-    modules = [(name, sys.modules[name]) for name in sorted(sys.modules) if name.split(".")[0] == "finsignal"]
-    return [*modules, ("numpy", np), ("pandas", pd), ("DataFrame", pd.DataFrame), ("Series", pd.Series)]
-
-
-def _take_code() -> Code:
-    """Every function and class of the packages that an account is made with, and the code of the functions."""
-    kinds = (types.FunctionType, type)
-    return {
-        (name, key): (owner, value, getattr(value, "__code__", None))
-        for name, owner in _owners()
-        for key, value in list(vars(owner).items())
-        if isinstance(value, kinds) or callable(value)
-    }
-
-
-def _put_back(before: Code) -> list[str]:
-    changed = []
-    for (name, key), (owner, value, code) in before.items():
-        if vars(owner).get(key) is not value:
-            changed.append(f"{name}.{key}")
-            setattr(owner, key, value)
-        elif isinstance(value, types.FunctionType) and value.__code__ is not code:
-            changed.append(f"{name}.{key}")
-            value.__code__ = code
-    return changed
+def _take_code() -> _Code:
+    modules = [(name, sys.modules[name]) for name in list(sys.modules) if name.partition(".")[0] == "finsignal"]
+    owners = [*modules, ("numpy", np), ("pandas", pd), ("DataFrame", pd.DataFrame), ("Series", pd.Series)]
+    names = [(name, owner, dict(vars(owner))) for name, owner in owners]
+    functions = [
+        (f"{name}.{key}", value, value.__code__)
+        for name, _, held in names
+        for key, value in held.items()
+        if isinstance(value, types.FunctionType)
+    ]
+    return _Code(names, functions)

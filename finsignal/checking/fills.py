@@ -14,7 +14,7 @@ from finsignal.study.inputs import UNKNOWN_SCORES, check_seen, text_rules
 from finsignal.study.run import make_trade_news
 from finsignal.tables import BacktestResult
 
-FILLS, STATED = "orders and trades", "what the run states"
+FILLS, KNOWN, STATED = "orders and trades", "when rows count as known", "what the run states"
 AT_OPENS = ("target", "margin call", "ruin")  # reasons of orders that fill at the open of their bar
 
 
@@ -45,6 +45,24 @@ def check_fills(run: RunFile, world: World, result: BacktestResult) -> Part:
     if not compared:
         return Part(FILLS, "could not be checked", 0, "nothing was traded")
     return Part(FILLS, "passed", compared, said)
+
+
+def check_known(world: World) -> Part:
+    """Every bar known when it had closed and every text when it was published, not before."""
+    news, prices = world.inputs.news, world.inputs.prices
+    placed = prices.merge(world.inputs.bars[["open_time", "close_time"]], on="open_time", how="inner")
+    findings = []
+    for kind, rows, since, what in (
+        ("early bar", placed, "close_time", "the bar that closes at"),
+        ("early text", news, "published", "the text published at"),
+    ):
+        early = rows[rows["time"] < rows[since]].sort_values("time", kind="stable")
+        for _, row in early.head(1).iterrows():
+            said = f"{len(early):,} rows count as known too early, first {what} {row[since]}, known at {row['time']}."
+            findings.append(Finding(kind, KNOWN, "time", str(row["symbol"]), row["time"], said))
+    compared = len(placed) + len(news)
+    said = f"{len(placed):,} bars held against their closes, {len(news):,} texts against when they were published"
+    return Part(KNOWN, "failed" if findings else "passed", compared, said, tuple(findings))
 
 
 def tell_stated(run: RunFile, model: Model | None) -> Part:

@@ -13,10 +13,11 @@ from finsignal.checking.findings import Finding, Part
 from finsignal.errors import FinsignalError
 from finsignal.tables import to_integers
 
-BARS, TWICE, DATES, OUTSIDE, CODE = (
+BARS, TWICE, DATES, NAMES, OUTSIDE, CODE = (
     "the strategy and other bars",
     "the strategy asked twice",
     "the strategy and dates",
+    "the strategy and names",
     "the strategy and what lies outside",
     "the strategy and the code around it",
 )
@@ -30,13 +31,14 @@ Settings = Sequence[Mapping[str, float]]
 
 
 def audit_strategy(features: pd.DataFrame, settings: Settings, asker: Asker, *, seed: int) -> list[Part]:
-    """Three parts: other bars, asked twice, and dates."""
+    """Four parts: other bars, asked twice, dates, and names of symbols, which are told and accuse nobody."""
     rng = np.random.default_rng(seed)
     base = [asker.ask(features, values) for values in settings]
     return [
         _try(BARS, lambda: _check_bars(features, settings, base, asker, rng)),
         _try(TWICE, lambda: _check_twice(features, settings, base, asker, rng)),
         _try(DATES, lambda: _check_dates(features, settings, base, asker)),
+        _try(NAMES, lambda: _check_names(features, settings[0], base[0], asker)),
     ]
 
 
@@ -136,6 +138,17 @@ def _check_dates(features: pd.DataFrame, settings: Settings, base: list[pd.DataF
         said += f"; {hanging:,} hang on the day of the year, and days picked by hand would look alike"
         return Part(DATES, "told", compared, said)
     return Part(DATES, "passed", compared, said)
+
+
+def _check_names(features: pd.DataFrame, values: Mapping[str, float], answer: pd.DataFrame, asker: Asker) -> Part:
+    names = sorted(set(features["symbol"]))
+    others = {name: f"S{number:06d}" for number, name in enumerate(names)}  # in the same order
+    found = asker.ask(features.assign(symbol=features["symbol"].map(others).astype("str")), values)
+    hanging = int(_changed(answer, found).sum())
+    said = f"{len(answer):,} answers compared with those for the same symbols by other names"
+    if hanging:
+        return Part(NAMES, "told", len(answer), f"{said}; {hanging:,} go by the name, and who chose it is not known")
+    return Part(NAMES, "passed", len(answer), said)
 
 
 def _check_outside(asker: Asker) -> Part:

@@ -10,7 +10,7 @@ from finsignal.checking.alone import check_lookback, check_symbols, check_texts
 from finsignal.checking.asking import Asker
 from finsignal.checking.by_heart import check_by_heart
 from finsignal.checking.cutting import check_choosing, check_cutting, make_settings
-from finsignal.checking.fills import check_fills, tell_stated
+from finsignal.checking.fills import check_fills, check_known, tell_stated
 from finsignal.checking.findings import Checked, Part
 from finsignal.checking.foresight import check_foresight
 from finsignal.checking.source_text import check_text
@@ -66,7 +66,7 @@ def check_run(read: Read, *, instants: int = 8, seed: int = 7, progress: bool = 
             lambda: list(check_by_heart(features, lambda rows: asker.ask(rows, values), seed=seed)),
             lambda: [check_text(asker.file)],
             lambda: check_deeds(asker),
-            lambda: [check_fills(run, world, result)],
+            lambda: [check_fills(run, world, result), check_known(world)],
             lambda: [check_foresight(decided.signals, read.inputs.prices, bars)],
             lambda: list(check_stamps(read.inputs.news, sentiment, read.inputs.prices, bars, run.symbols, rules=rules)),
             lambda: [tell_stated(run, model)],
