@@ -77,7 +77,7 @@ def check_future(run: RunFile, world: World, instants: int = 4) -> list[Part]:
 
 
 def audit(run: RunFile, world: World) -> tuple[dict[str, Part], Asker]:
-    asker, settings = Asker(run), make_settings(run)
+    asker, settings = Asker(run), make_settings(run, 120)
     features = decide_world(run, world, settings[:1], Asker(run))[0].features
     parts = audit_strategy(features, settings, asker, seed=7)
     return {part.name: part for part in [*parts, *check_deeds(asker)]}, asker
@@ -141,6 +141,15 @@ def test_instants_are_spread_over_the_grid_and_half_stand_between_decisions(worl
     on = [stamp in set(bars["time"]) for stamp in found]
     assert sum(on) == 3
     assert found[0] < bars["time"].iloc[len(bars) // 3] < bars["time"].iloc[2 * len(bars) // 3] < found[-1]
+
+
+def test_settings_are_fewer_where_there_is_much_to_decide(tiny_run: RunFile) -> None:
+    run = replace(tiny_run, parameters={}, search={"buy_threshold": (1.0, 2.0, 3.0, 4.0, 5.0)})
+    tried = {bars: [values["buy_threshold"] for values in make_settings(run, bars)] for bars in (120, 15_000, 90_000)}
+    assert tried == {120: [1.0, 3.0, 5.0], 15_000: [1.0, 5.0], 90_000: [1.0]}
+    assert make_settings(replace(run, search={}), 120) == [{}]
+    with pytest.raises(ConfigError, match="without a value to try"):
+        make_settings(replace(run, search={"buy_threshold": ()}), 120)
 
 
 # --- cutting ---------------------------------------------------------------------------------------------------------
@@ -261,7 +270,7 @@ def test_without_a_search_the_choice_is_told(tiny_run: RunFile, world: World) ->
 
 
 def test_symbols_texts_and_older_rows_do_not_matter(tiny_run: RunFile, world: World, words: WordModel) -> None:
-    settings = make_settings(tiny_run)
+    settings = make_settings(tiny_run, 120)
     features = decide_world(tiny_run, world, settings[:1], Asker(tiny_run))[0].features
     asker = Asker(tiny_run)
     for part in (
@@ -274,7 +283,7 @@ def test_symbols_texts_and_older_rows_do_not_matter(tiny_run: RunFile, world: Wo
 
 
 def test_a_feature_of_another_symbol_fails(tiny_run: RunFile, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = make_settings(tiny_run)
+    settings = make_settings(tiny_run, 120)
     features = decide_world(tiny_run, world, settings[:1], Asker(tiny_run))[0].features
     leaking = features.assign(ret_1=features.groupby("time")["ret_1"].transform("mean"))
     part = check_symbols(tiny_run, world, leaking, settings[0], Asker(tiny_run), seed=7)
@@ -283,7 +292,7 @@ def test_a_feature_of_another_symbol_fails(tiny_run: RunFile, world: World, monk
 
 
 def test_a_lookback_that_is_too_short_fails(tiny_run: RunFile, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = make_settings(tiny_run)
+    settings = make_settings(tiny_run, 120)
     features = decide_world(tiny_run, world, settings[:1], Asker(tiny_run))[0].features
     whole = alone_module.make_cut
 
@@ -304,7 +313,7 @@ def test_a_lookback_that_is_too_short_fails(tiny_run: RunFile, world: World, mon
 
 def test_a_rank_among_symbols_is_told_and_not_accused(with_strategy: Callable[..., RunFile], world: World) -> None:
     run = with_strategy("score = features.groupby('time')['ret_5'].rank(pct=True) - 0.7")
-    features = decide_world(run, world, make_settings(run)[:1], Asker(run))[0].features
+    features = decide_world(run, world, make_settings(run, 120)[:1], Asker(run))[0].features
     part = check_symbols(run, world, features, {}, Asker(run), seed=7)
     assert part.state == "passed"
     assert "signals hang on the other symbols" in part.said
@@ -316,7 +325,7 @@ def test_a_window_of_earlier_bars_is_told_and_not_accused(with_strategy: Callabl
         "past = features.groupby('symbol')['ret_5']\n"
         "score = (features['ret_5'] - past.transform(lambda x: x.rolling(30, min_periods=5).mean())) * 20"
     )
-    features = decide_world(run, world, make_settings(run)[:1], Asker(run))[0].features
+    features = decide_world(run, world, make_settings(run, 120)[:1], Asker(run))[0].features
     assert check_lookback(run, world, features, {}, Asker(run), seed=7).state == "told"
     parts, _ = audit(run, world)
     assert failed(parts) == []
@@ -470,7 +479,7 @@ def test_rows_that_count_as_known_too_early_fail(world: World) -> None:
 
 def test_no_orders_are_nothing_to_check(tiny_run: RunFile, world: World) -> None:
     never = replace(tiny_run, search={}, split=None, parameters={"buy_threshold": 2.0, "sell_threshold": 2.0})
-    decided = decide_world(never, world, make_settings(never), Asker(never))[0]
+    decided = decide_world(never, world, make_settings(never, 120), Asker(never))[0]
     part = check_fills(never, world, run_account(never, world.inputs, decided.weights))
     assert part.state == "could not be checked"
 

@@ -13,7 +13,7 @@ from finsignal.checking.asking import Asker
 from finsignal.checking.findings import Finding, Part
 from finsignal.checking.worlds import World, cut_world, noise_world
 from finsignal.config import ALWAYS, RunFile, to_parameters
-from finsignal.errors import FinsignalError
+from finsignal.errors import ConfigError, FinsignalError
 from finsignal.sentiment.score import Model, score_news
 from finsignal.signals import Decided, make_flat_state
 from finsignal.splits import Split, make_splits
@@ -23,6 +23,7 @@ from finsignal.study.inputs import read_inputs
 from finsignal.tables import to_integers
 
 SETTINGS = 3  # of [search] that a run is decided with: the first, the last, and one between
+ROWS = 60_000  # decisions of all these settings together; a run of more is decided with fewer of them
 LEAST = 1e-12
 FROM_FILES = 2  # instants at which the files themselves are read again, as they were then
 CUT, NOISE, FILES = "the future cut off", "the future replaced by noise", "the files as they were then"
@@ -86,10 +87,14 @@ def are_equal(before: pd.Series, after: pd.Series) -> np.ndarray:
     return np.asarray(same, dtype=bool)
 
 
-def make_settings(run: RunFile) -> list[Mapping[str, float]]:
-    """The settings that a check decides with: what the run states, with up to `SETTINGS` of what it searches."""
+def make_settings(run: RunFile, bars: int) -> list[Mapping[str, float]]:
+    """The settings that a check decides so many bars with: what the run states, with a few of what it searches."""
     tried = [dict(zip(run.search, values, strict=True)) for values in itertools.product(*run.search.values())]
-    places = sorted({0, len(tried) // 2, len(tried) - 1})[:SETTINGS]
+    if not tried:
+        raise ConfigError(f"{run.path}: [search] holds a name without a value to try; state one, or leave it out.")
+    count = min(max(ROWS // (bars * len(run.symbols)), 1), SETTINGS)
+    places = sorted({len(tried) * number // max(count - 1, 1) for number in range(count)})
+    places = sorted({min(place, len(tried) - 1) for place in places})
     return [{**run.parameters, **tried[place]} for place in places]
 
 
@@ -131,7 +136,7 @@ def check_cutting(
     Every other instant is cut, the others get noise. All other futures are decided before the whole one is, in the
     order of their instants, so that a strategy that remembers what it saw has seen nothing that it must not know yet.
     """
-    rng, settings = np.random.default_rng(seed), make_settings(run)
+    rng, settings = np.random.default_rng(seed), make_settings(run, len(world.inputs.bars))
     others: list[_Other] = []
     failed: dict[str, list[str]] = {}
     asked = [(t, CUT if number % 2 == 0 else NOISE) for number, t in enumerate(instants)]

@@ -48,7 +48,7 @@ def check_run(read: Read, *, instants: int = 8, seed: int = 7, progress: bool = 
             f"check: {instants} instants in {len(bars)} bars; expected 1 instant or more, and at least "
             f"{max(FEWEST_BARS, instants + 2)} bars. Let the run be longer."
         )
-    asker, settings = Asker(run), make_settings(run)
+    asker, settings = Asker(run), make_settings(run, len(bars))
     stamps = pick_instants(bars, instants, np.random.default_rng(seed))
     with tqdm(desc="checking", unit="step", disable=not progress) as bar:
         parts, whole = check_cutting(
