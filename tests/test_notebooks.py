@@ -7,7 +7,12 @@ import pytest
 REPO = Path(__file__).resolve().parents[1]
 
 NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
-LAST = {"01_one_backtest_explained": "reasons", "02_tuning_and_its_curves": "log_loss"}  # in what its last cell shows
+LAST = {  # in what its last cell shows
+    "01_one_backtest_explained": "reasons",
+    "02_tuning_and_its_curves": "log_loss",
+    "03_is_the_model_calibrated": "calibration_error",
+    "04_does_the_score_predict_returns": "ic with the effect",
+}
 
 
 def test_there_is_a_notebook() -> None:
