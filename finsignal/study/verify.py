@@ -27,7 +27,7 @@ from finsignal.study.manifest import (
     to_request,
 )
 from finsignal.study.request import Read, read_request, run_read
-from finsignal.study.run import write_study
+from finsignal.study.run import Study, write_study
 
 SHOWN = 12  # hex digits of a digest
 # Compared in this order, each made from those before it, so that the first difference is nearest to its cause.
@@ -62,12 +62,19 @@ def verify_run(folder: Path, *, anyway: bool = False, progress: bool = False) ->
             "Make it with finsignal backtest, or with run_request."
         )
     read = read_request(to_request(manifest["settings"]), progress=progress)
-    study = run_read(read)
+    study = _ask_again(run_read(read), folder) if read.request.evidence else run_read(read)
     changed += find_table_changes(manifest, study.manifest, read)
     _refuse(folder, changed, anyway)
     with tempfile.TemporaryDirectory(prefix="finsignal-verify-") as work:
         _compare(folder, write_study(study, Path(work) / "repeat"), manifest, changed)
     return Verified(folder, tuple(sorted(manifest["files"])), tuple(changed))
+
+
+def _ask_again(study: Study, folder: Path) -> Study:
+    """The study with its evidence, over the trials that were counted when the folder was made."""
+    from finsignal.study.questions import add_evidence
+
+    return add_evidence(study, trials=pd.read_parquet(folder / "trials.parquet"))
 
 
 def find_changes(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
