@@ -116,6 +116,7 @@ def test_an_answer_says_each_figure_with_what_it_rests_on() -> None:
     answer = answer_search(daily, trials, days_per_year=YEAR)
     figures = {figure.key: figure for figure in answer.figures}
     assert figures["trials"].value == 3
+    assert figures["trials"].said == "Settings tried on validation: 3. Runs judged on the test: 0."
     # The ratio over its own standard error, as metrics has them.
     z = metrics.sharpe_ratio(daily, days_per_year=YEAR) / metrics.sharpe_error(daily, days_per_year=YEAR)
     assert figures["probabilistic_sharpe"].value == pytest.approx(0.5 * math.erfc(-z / math.sqrt(2)))

@@ -196,4 +196,5 @@ def _say_kinds(trials: pd.DataFrame) -> str:
     if not len(trials):
         return "No registry of trials: the account itself counts as one."
     kinds = trials["kind"].value_counts()
-    return f"{kinds.get('setting', 0)} settings tried on validation and {kinds.get('run', 0)} runs judged on the test."
+    settings, runs = int(kinds.get("setting", 0)), int(kinds.get("run", 0))
+    return f"Settings tried on validation: {settings}. Runs judged on the test: {runs}."
