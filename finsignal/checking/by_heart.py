@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -21,8 +21,8 @@ NEARLY = 0.01  # of its value; what is kept for exact values is lost, what lies 
 FEWEST = 20  # BUY and SELL, to tell whether most of them changed
 
 
-def check_by_heart(features: pd.DataFrame, ask: Ask, *, instants: int = 40, seed: int = 7) -> tuple[Part, ...]:
-    """Three parts about the strategy alone, which is asked some fifty times.
+def check_by_heart(features: pd.DataFrame, ask: Ask, *, instants: int = 24, seed: int = 7) -> tuple[Part, ...]:
+    """Three parts about the strategy alone, which is asked some thirty times.
 
     Rows to come taken away: the answers up to an instant are the same without any row after it. Half of the instants
     are those before which a symbol moves most, so that who looks ahead on rare days alone is met there.
@@ -60,7 +60,7 @@ def _check_ends(features: pd.DataFrame, whole: pd.DataFrame, ask: Ask, instants:
             at = before.iloc[row]
             said = (
                 f"Without the rows after {pd.Timestamp(instant, unit='us', tz='UTC')}, signals.{column} of "
-                f"{at['symbol']}, decided at {at['time']}, is {part[column].iloc[row]} instead of {at[column]}."
+                f"{at['symbol']}, decided at {at['time']}, is {_show(part[column].iloc[row])} instead of {_show(at[column])}."
             )
             return Part(
                 ENDS, "failed", compared, said, (Finding("cut", "check", column, at["symbol"], at["time"], said),)
@@ -95,6 +95,10 @@ def _first_difference(before: pd.DataFrame, after: pd.DataFrame) -> tuple[int, s
         return -1, ""
     row = int(rows[np.argmin(to_integers(before["time"])[rows])])
     return row, ("signal", "score", "confidence")[int(bad[row].argmax())]
+
+
+def _show(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _differing(before: pd.DataFrame, after: pd.DataFrame) -> np.ndarray:
@@ -187,8 +191,3 @@ def _check_values(features: pd.DataFrame, whole: pd.DataFrame, ask: Ask, rng: np
     said = f"{said}: they are kept for exact values, as of rows seen before."
     finding = Finding("by heart", "check", "signal", first["symbol"], first["time"], said)
     return Part(VALUES, "failed", size, said, (finding,))
-
-
-def find_failed(parts: Sequence[Part]) -> list[Finding]:
-    """All that parts found, in their order."""
-    return [finding for part in parts for finding in part.findings]

@@ -27,16 +27,16 @@ GUARDS: tuple[Guard, ...] = (
     Guard("a price that nobody could pay", "contract", "low <= open, close <= high; only closed bars of the grid"),
     Guard("costs below zero, a delisting that pays", "contract", "refused where they are stated"),
     Guard("bars stamped at their close, read as opens", "contract", "off the grid where a session ends; else check"),
+    Guard("an adjusted close in place of the traded one", "contract", "it lies outside its bar, and is refused"),
+    Guard("settings chosen on what judges them", "contract", "[search] needs a [split], with a gap before the test"),
     # what the clock and the model's card refuse
     Guard("a text known before it was published", "clock", "a negative latency is refused"),
     Guard("a decision at the very open that it trades", "clock", "said first in the report; the job refuses it"),
-    Guard("an adjusted price, made of dividends to come", "clock", "actions count from their day; trades are at Open"),
     Guard("a model that learned from the period", "clock", "the run must begin after trained_until and base cut-off"),
-    Guard("settings chosen on the test", "clock", "[search] sees train and validation; purge and embargo between"),
     # what the records tell
     Guard("a result altered after the run", "manifest", "verify-run repeats the run and compares bit by bit"),
-    Guard("data, code or model changed after the run", "manifest", "verify-run names each by digest"),
-    Guard("another strategy file than the one that ran", "manifest", "its digest is in the manifest"),
+    Guard("data, strategy or model changed after the run", "manifest", "verify-run names each by digest"),
+    Guard("a manifest written by hand", "manifest", "it holds its own digest; verify-run makes the folder again"),
     Guard("tries that are kept quiet", "trial registry", "every setting of a study is counted by itself"),
     Guard("a registry shortened or edited", "trial registry", "each line seals those before it"),
     Guard("texts of the validation set in training", "audit", "the data audit names shared and near texts"),
@@ -68,7 +68,7 @@ GUARDS: tuple[Guard, ...] = (
     Guard("a card that lies about its training", NOTHING, "train it again from its recipe"),
     Guard("news rewritten later under its first stamp", NOTHING, "capture it live: first_seen is then known"),
     Guard("news left out because it misled", NOTHING, "another archive of the same source"),
-    Guard("prices invented throughout", NOTHING, "another source of the same bars"),
+    Guard("prices invented, or adjusted throughout", NOTHING, "another source of the same bars"),
     Guard("a few answers in place of a few rows, well hidden", NOTHING, "read the strategy file: it is short"),
 )
 
