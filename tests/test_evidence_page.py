@@ -235,6 +235,21 @@ def test_a_histogram_marks_the_own_value_and_colours_what_did_as_well() -> None:
     assert ">own</text>" in draw_curves([curve])
 
 
+def test_four_histograms_stand_in_a_row_and_other_curves_are_wider() -> None:
+    worlds = [{**CURVE, "key": f"w{at}", "kind": "histogram", "unit": "count"} for at in range(4)]
+    assert curves_part(worlds).count('viewBox="0 0 270 176"') == 4
+    assert "of-4" in curves_part(worlds)
+    assert "of-3" in curves_part(worlds[:3])
+    assert 'viewBox="0 0 400 232"' in curves_part([CURVE])
+
+
+def test_what_a_deflated_ratio_takes_is_a_level_of_its_curve() -> None:
+    curve = {**CURVE, "key": "deflated_by_trials", "unit": "percent", "y": [0.99, 0.8, 0.6]}
+    level = 192 + (12 - 192) * 0.95  # between the foot and the top of 232, with 40 and 12 left
+    assert f'y1="{level:.1f}" y2="{level:.1f}"' in draw_curves([curve])
+    assert f'y1="{level:.1f}" y2="{level:.1f}"' not in draw_curves([{**curve, "key": "other"}])
+
+
 def test_gaps_in_a_curve_are_not_bridged() -> None:
     gap = {**CURVE, "x": [1.0, 2.0, 3.0, 4.0, 5.0], "y": [0.1, 0.2, None, 0.4, 0.5], "low": [0.0, 0.1, None, 0.3, 0.4],
            "high": [0.2, 0.3, None, 0.5, 0.6]}  # fmt: skip
@@ -276,7 +291,7 @@ def test_a_curve_without_a_value_is_not_drawn() -> None:
     [
         (0.123, "percent", "12.3\xa0%"), (-1.5, "ratio", "−1.50"), (1738.0, "count", "1,738"), (0.0001, "p", "< 0.001"),
         (0.99991, "p", "> 0.999"), (0.05, "p", "0.050"), (1.0, "bars", "1\xa0bar"), (-0.0001, "correlation", "0.000"),
-        (2.5e6, "cash", "2,500,000"), (None, "ratio", "–"),
+        (2.5e6, "cash", "2,500,000"), (0.0123, "ratio", "0.012"), (None, "ratio", "–"),
     ],
 )  # fmt: skip
 def test_figures_are_written_in_their_unit(value: float | None, unit: str, written: str) -> None:

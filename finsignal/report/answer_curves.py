@@ -14,9 +14,11 @@ from finsignal.report.intervals import AGAINST, NET
 from finsignal.report.text import MINUS, Html, escape, in_unit, is_none, number
 
 WIDTH, HEIGHT = 400, 232  # pixels, small, so that the letters are still to be read on a telephone
+NARROW = 270, 176  # of four beside each other
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 40
 SHADES = (NET, "#d98324", "#2a9d7c", "#b07aa1", AGAINST)
 AXIS, GRID, QUIET, INK = "#aab2ba", "#edf0f2", "#c3cbd3", "#1d2733"
+LEVELS = {"deflated_by_trials": 0.95}  # by key of the curve: what it takes, where the scale is from 0 to 1
 FACTORS = 60  # places that reach over so many times the first are drawn by factors
 LETTER = 6.2  # pixels of one, about
 
@@ -30,25 +32,31 @@ def curves_part(curves: Sequence[Curve]) -> Html:
     drawn = [group for group in groups if any(not is_none(value) for value in group[0]["y"])]
     if not drawn:
         return Html("")
-    columns = {1: 1, 2: 2, 4: 2}.get(len(drawn), 3)
-    figures = "".join(f"<figure>{_caption(group)}{draw_curves(group)}</figure>" for group in drawn)
+    four = len(drawn) == 4 and all(group[0].get("kind") == "histogram" for group in drawn)
+    columns = 4 if four else {1: 1, 2: 2, 4: 2}.get(len(drawn), 3)
+    size = NARROW if four else (WIDTH, HEIGHT)
+    figures = "".join(f"<figure>{_caption(group)}{draw_curves(group, size=size)}</figure>" for group in drawn)
     return Html(f'<div class="charts of-{columns}">{figures}</div>')
 
 
-def draw_curves(curves: Sequence[Curve]) -> Html:
-    """A chart of curves that count the same over the same places, with their marks."""
-    first = curves[0]
+def draw_curves(curves: Sequence[Curve], *, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Html:
+    """A chart of curves that count the same over the same places, with their marks; size: its width and height."""
+    first, (width, height) = curves[0], size
+    end = width - RIGHT
     labels, marks = list(first.get("labels") or ()), [mark for curve in curves for mark in curve.get("marks") or ()]
-    slant = bool(labels) and sum(LETTER * len(label) + 12 for label in labels) > WIDTH - LEFT - RIGHT
+    slant = bool(labels) and sum(LETTER * len(label) + 12 for label in labels) > end - LEFT
     bottom = BOTTOM + (round(min(LETTER * 0.5 * max(map(len, labels)), 58)) if slant else 0)
     top = TOP + 15 * len(marks)  # their names stand above what is drawn
-    height = HEIGHT + bottom - BOTTOM + top - TOP
-    x, span = _make_across(curves, marks)
+    height += bottom - BOTTOM + top - TOP
+    x, span = _make_across(curves, marks, end)
     low, high = _find_levels(curves)
     y = _make_scale(low, high, height - bottom, top)
     ticks = to_ticks(low, high, most=6, whole=first["unit"] == "count" and high - low > 5)
-    body = [_grid(y, ticks, first["unit"])]
-    body.append(_places(first, x, span, labels, slant, height - bottom))
+    body = [_grid(y, ticks, first["unit"], end)]
+    body.append(_places(first, x, span, labels, slant, height - bottom, end))
+    if first["key"] in LEVELS:
+        at = y(LEVELS[first["key"]])
+        body.append(f'<line x1="{LEFT}" x2="{end}" y1="{at:.1f}" y2="{at:.1f}" stroke="{INK}" stroke-opacity=".6"/>')
     kind = first.get("kind", "line")
     for at, curve in enumerate(curves):
         if kind == "line":
@@ -56,13 +64,13 @@ def draw_curves(curves: Sequence[Curve]) -> Html:
         else:
             body.append(_bars(curve, x, y, own=[place for place, _ in marks] if kind == "histogram" else []))
     if low <= 0 <= high:
-        body.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(0):.1f}" y2="{y(0):.1f}" stroke="#6b7682"/>')
-    body += _marks(marks, x, height - bottom)
-    across = f'x="{WIDTH - RIGHT}" y="{height - 4}" text-anchor="end" class="soft"'
+        body.append(f'<line x1="{LEFT}" x2="{end}" y1="{y(0):.1f}" y2="{y(0):.1f}" stroke="#6b7682"/>')
+    body += _marks(marks, x, height - bottom, end)
+    across = f'x="{end}" y="{height - 4}" text-anchor="end" class="soft"'
     body.append(f"<text {across}>{escape(_cut(first['x_name']))}</text>")  # what goes up stands in the caption
     said = f"{first['name']}: {first['y_name']} over {first['x_name']}"
-    size = f'viewBox="0 0 {WIDTH} {height}"'
-    return Html(f'<svg class="answer" {size} role="img" aria-label="{escape(said)}">{"".join(body)}</svg>')
+    box = f'viewBox="0 0 {width} {height}"'
+    return Html(f'<svg class="answer" {box} role="img" aria-label="{escape(said)}">{"".join(body)}</svg>')
 
 
 def draw_small(curve: Curve) -> Html:
@@ -101,7 +109,9 @@ def _caption(curves: Sequence[Curve]) -> str:
     return f'<figcaption>{"".join(names)}<span class="sub">{escape(curves[0]["y_name"])}</span></figcaption>'
 
 
-def _make_across(curves: Sequence[Curve], marks: Sequence[Sequence[Any]]) -> tuple[Place, tuple[float, float]]:
+def _make_across(
+    curves: Sequence[Curve], marks: Sequence[Sequence[Any]], end: float
+) -> tuple[Place, tuple[float, float]]:
     """Where a value of x stands, and the first and the last of those shown."""
     first = curves[0]
     places = [float(value) for value in first["x"]]
@@ -110,21 +120,21 @@ def _make_across(curves: Sequence[Curve], marks: Sequence[Sequence[Any]]) -> tup
         order = np.argsort(places, kind="stable")
         known, at = np.array(places)[order], np.arange(len(places))[order]
         room = 0.5 if kind != "line" else 0.18
-        scale = _make_scale(-room, max(len(places) - 1, 0) + room, LEFT, WIDTH - RIGHT)
+        scale = _make_scale(-room, max(len(places) - 1, 0) + room, LEFT, end)
         return lambda value: scale(float(np.interp(value, known, at))), (0.0, len(places) - 1.0)
     everything = places + [float(place) for place, _ in marks]
     low, high = min(everything), max(everything)
     if kind == "line" and low > 0 and high / low >= FACTORS:
-        scale = _make_scale(math.log(low), math.log(high), LEFT + 6, WIDTH - RIGHT - 6)
+        scale = _make_scale(math.log(low), math.log(high), LEFT + 6, end - 6)
         return lambda value: scale(math.log(value)), (low, high)
     half = _step(places) / 2 if kind != "line" else 0.02 * (high - low)
     if high + half <= low - half:
         half = 0.5
-    return _make_scale(low - half, high + half, LEFT, WIDTH - RIGHT), (low - half, high + half)
+    return _make_scale(low - half, high + half, LEFT, end), (low - half, high + half)
 
 
 def _find_levels(curves: Sequence[Curve]) -> tuple[float, float]:
-    if curves[0]["unit"] == "p":
+    if curves[0]["unit"] == "p" or curves[0]["key"] in LEVELS:
         return 0.0, 1.0
     shown = [value for curve in curves for name in ("y", "low", "high") for value in curve.get(name) or ()]
     levels = [0.0, *(float(value) for value in shown if not is_none(value))]
@@ -133,11 +143,11 @@ def _find_levels(curves: Sequence[Curve]) -> tuple[float, float]:
     return low - room * (low < 0), high + room * (high > 0 or low == high)
 
 
-def _grid(y: Place, ticks: Sequence[float], unit: str) -> str:
+def _grid(y: Place, ticks: Sequence[float], unit: str, end: float) -> str:
     parts = []
     for value in ticks:
         at = y(value)
-        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}" stroke="{GRID}"/>')
+        parts.append(f'<line x1="{LEFT}" x2="{end}" y1="{at:.1f}" y2="{at:.1f}" stroke="{GRID}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{_short(value, unit, ticks)}</text>')
     return "".join(parts)
 
@@ -148,22 +158,24 @@ def _short(value: float, unit: str, ticks: Sequence[float]) -> str:
     if unit == "percent" and value:
         digits = max(0, -math.floor(math.log10(step * 100) + 1e-9))
         return f"{value * 100:,.{digits}f}\xa0%".replace("-", MINUS)
-    for least, size, sign in ((1e6, 1e6, "m"), (1e4, 1e3, "k")):
+    for least, size, sign in ((1e9, 1e9, "bn"), (1e6, 1e6, "m"), (1e4, 1e3, "k")):
         if abs(value) >= least:
             return f"{number(value / size)}{sign}"
     return number(value, "count" if abs(value) >= 1000 else "number")
 
 
-def _places(curve: Curve, x: Place, span: tuple[float, float], labels: Sequence[str], slant: bool, base: float) -> str:
+def _places(
+    curve: Curve, x: Place, span: tuple[float, float], labels: Sequence[str], slant: bool, base: float, end: float
+) -> str:
     if labels:
         shown = [(float(place), _cut(label, 22)) for place, label in zip(curve["x"], labels, strict=True)]
         every = math.ceil(len(shown) / 16)
         shown = shown[::every]
     else:
         powers = to_powers(*span) if span[0] > 0 and span[1] / span[0] >= FACTORS else []
-        across = powers if len(powers) > 1 else to_ticks(*span, most=6)
+        across = powers if len(powers) > 1 else to_ticks(*span, most=6 if end > 300 else 4)
         shown = [(value, _short(value, "", across)) for value in across]
-    parts = [f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}" stroke="{AXIS}"/>']
+    parts = [f'<line x1="{LEFT}" x2="{end}" y1="{base}" y2="{base}" stroke="{AXIS}"/>']
     for place, label in shown:
         at = x(place)
         turned = (
@@ -236,12 +248,12 @@ def _bars(curve: Curve, x: Place, y: Place, *, own: Sequence[float]) -> str:
     return "".join(parts)
 
 
-def _marks(marks: Sequence[Sequence[Any]], x: Place, base: float) -> list[str]:
+def _marks(marks: Sequence[Sequence[Any]], x: Place, base: float, end: float) -> list[str]:
     """A rule at each marked place with its name; names stand under one another, so that none hides another."""
     parts = []
     for row, (place, name) in enumerate(marks):
         at = x(float(place))
-        right = at > (LEFT + WIDTH - RIGHT) / 2
+        right = at > (LEFT + end) / 2
         down = TOP + 6 + 15 * row
         where = f'x="{at + (-5 if right else 5):.1f}" y="{down}" text-anchor="{"end" if right else "start"}"'
         # White around the letters, so that what lies behind them stays behind.

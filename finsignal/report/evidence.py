@@ -22,7 +22,7 @@ SHORT = {  # what the contents call a question
 TONES = {"real": "good", "not real": "bad"}
 STATES = {True: ("passed", "\u2713"), False: ("failed", "\u2715"), None: ("open", "\u2013")}
 SAID = {True: "passed", False: "failed", None: "not judged"}
-ROWS = 12  # of a table that is shown without a click
+ROWS = 6  # of a table that is shown without a click
 
 Answer = Mapping[str, Any]
 
@@ -133,7 +133,8 @@ def _figure(figure: Mapping[str, Any], drawn: Html) -> str:
     p = ""
     if not is_none(figure.get("p")):
         p = f"<b>{in_unit(figure['p'], 'p')}</b>" if figure["p"] <= LUCK else in_unit(figure["p"], "p")
-    worth = f'<td class="n p" data-l="p = ">{p}</td>' if p else '<td class="n p"></td>'
+    sign = "p " if p and figure["p"] < 0.001 else "p = "  # seen where columns have no heads
+    worth = f'<td class="n p" data-l="{sign}">{p}</td>' if p else '<td class="n p"></td>'
     return f'<tr>{name}<td class="n value">{value}</td><td class="drawn">{drawn}</td>{worth}{count}</tr>'
 
 

@@ -75,7 +75,7 @@ def number(value: Any, kind: str = "number") -> str:
 def in_unit(value: Any, unit: str) -> str:
     """A figure of an answer in its unit: percent, ratio, count, bars, p, cash or correlation; the dash where none.
 
-    A p-value keeps three digits and is never written as 0 or 1.
+    A p-value keeps three digits and is never written as 0 or 1; so do ratios near 0.
 
     >>> in_unit(0.0004, "p"), in_unit(3.26, "bars"), in_unit(-0.0312, "correlation")
     ('< 0.001', '3.3\\xa0bars', '−0.031')
@@ -84,7 +84,7 @@ def in_unit(value: Any, unit: str) -> str:
         return NONE
     if unit == "p":
         return "< 0.001" if value < 0.001 else "> 0.999" if value > 0.999 else f"{value:.3f}"
-    if unit == "correlation":
+    if unit == "correlation" or (unit == "ratio" and abs(value) < 0.1):
         return re.sub(r"^-(?=[0.]*$)", "", f"{value:.3f}").replace("-", MINUS)
     if unit == "bars":
         text = f"{value:,.1f}".removesuffix(".0").replace("-", MINUS)
