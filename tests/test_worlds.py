@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -61,7 +62,7 @@ def make_texts(bars: pd.DataFrame, count: int, rng: np.random.Generator) -> tupl
 def test_the_features_of_each_world_are_bit_for_bit_those_that_it_has_alone(mode: str) -> None:
     rng, bars = np.random.default_rng(3), make_hours(40)
     news, sentiment = make_texts(bars, 90, rng)
-    rules = {"half_life": 2.5, "max_age": 6, "min_relevance": 0.4, "source_weights": {"blog": 0.5}}
+    rules: dict[str, Any] = {"half_life": 2.5, "max_age": 6, "min_relevance": 0.4, "source_weights": {"blog": 0.5}}
     texts = make_counted_texts(news, sentiment, bars, SYMBOLS, **rules, mode="rolling")
     drawn = rng.dirichlet([0.4] * 3, (4, len(texts))).round(2)  # some exactly even, as 'unanimous' may find them
     drawn[:, :, 2] = 1 - drawn[:, :, 0] - drawn[:, :, 1]

@@ -34,15 +34,15 @@ class Stops:
         Bars count from the fill on, as far as they are known at k. With `resting` every one of them may have touched a
         level; without, the newest known close must lie at a level or beyond. With no bar known nothing is left.
         """
-        out = np.zeros(weight.shape, dtype=bool)
-        held = np.nonzero(filled & (weight != 0))
-        if not len(held[0]):
-            return out
-        column, since = held[-1], fill[held]
+        out = np.zeros(weight.size, dtype=bool)
+        held = np.flatnonzero(filled & (weight != 0))
+        if not len(held):
+            return out.reshape(weight.shape)
+        column, since = held % weight.shape[-1], fill.reshape(-1)[held]
         first = int(since.min())
         stretch = (slice(first, k), column)
         known = (self.seen[stretch] <= k) & (np.arange(first, k)[:, None] >= since)
-        side = np.sign(weight[held])  # prices times the side rise with the profit, of shorts as of longs
+        side = np.sign(weight.reshape(-1)[held])  # prices times the side rise with the profit, of shorts as of longs
         anchor = side * self.opens[since, column]
         target = anchor * (1 + side * self.rules.take_profit) if self.rules.take_profit else np.inf
         if self.rules.resting:
@@ -56,7 +56,7 @@ class Stops:
             newest = closes[len(closes) - 1 - known[::-1].argmax(axis=0), np.arange(len(column))]
             best = np.maximum(closes.max(axis=0), anchor)
             out[held] = known.any(axis=0) & ((newest <= self._level(anchor, best, side)) | (newest >= target))
-        return out
+        return out.reshape(weight.shape)
 
     def _level(self, anchor: np.ndarray, best: np.ndarray, side: np.ndarray) -> np.ndarray:
         """The signed price at which a position is left with a loss: the nearer of stop loss and trailing stop."""

@@ -93,13 +93,14 @@ def enter(new: np.ndarray, entering: np.ndarray, wishes: Wishes, row: int, rules
     Here and below arrays of one bar are (worlds, symbols).
     """
     names = entering & (wishes.share[row] > 0)
-    free = rules.slots - np.count_nonzero(new, axis=1)
-    ours = np.flatnonzero(names.any(axis=1) & (free > 0))
-    if not len(ours):
+    free = rules.slots - (new != 0).sum(axis=1)
+    able = names.any(axis=1) & (free > 0)
+    if not able.any():
         return new
+    ours = slice(None) if able.all() else np.flatnonzero(able)
     names, share, side = names[ours], wishes.share[row][ours], wishes.side[row][ours]
     order = place(names, -np.abs(wishes.score[row][ours]), -wishes.confidence[row][ours])
-    count = np.minimum(np.count_nonzero(names, axis=1), free[ours])
+    count = np.minimum(names.sum(axis=1), free[ours])
     want = np.where(names, side * np.minimum(rules.unit * share, rules.max_weight), 0.0)
     out = new.copy()
     out[ours] = fit(new[ours], want, order, rules, count=count)
@@ -116,19 +117,19 @@ def rank(wishes: Wishes, row: int, rules: WeightRules, *, barred: np.ndarray, fr
     known = ~np.isnan(score)
     able = known & (wishes.share[row] > 0) & ~barred
     # A tenth of 30 is 3: the product may come out a hair below a whole number.
-    count = rules.rank or (rules.quantile * np.count_nonzero(known, axis=1) + 1e-9).astype(np.int64)[:, None]
+    count = rules.rank or (rules.quantile * known.sum(axis=1) + 1e-9).astype(np.int64)[:, None]
     chosen, places, taken = np.zeros(score.shape, dtype=bool), [], []
     for one in (1, -1) if rules.short else (1,):
         names = able & (side == one)
         places.append(_invert(place(names, -one * score, -confidence)))
         taken.append(names & (places[-1] < count))
     if rules.neutral:
-        sides = [np.count_nonzero(names, axis=1) for names in taken]
+        sides = [names.sum(axis=1) for names in taken]
         pairs = np.maximum(np.minimum(np.minimum(*sides), free // 2), 0)[:, None]
         for names, at in zip(taken, places, strict=True):
             chosen |= names & (at < pairs)
     else:
-        picked = np.logical_or.reduce(taken)
+        picked = taken[0] | taken[-1]
         chosen = picked & (_invert(wishes.sort(row, picked)) < np.maximum(free, 0)[:, None])
     return np.where(chosen, side, 0)
 
@@ -147,10 +148,10 @@ def size(side: np.ndarray, share: np.ndarray, rules: WeightRules, gross: np.ndar
     and a volatility target never adds to a weight to fill its side. With `neutral` the larger side is scaled down.
     """
     out = np.zeros(side.shape)
-    total = np.count_nonzero(side, axis=1)
+    total = (side != 0).sum(axis=1)
     for one in (1, -1):
         names = side == one
-        count = np.count_nonzero(names, axis=1)
+        count = names.sum(axis=1)
         whole = _sum_over(share, names)
         if rules.sizing == "target_volatility":
             whole = np.maximum(whole, count)
@@ -184,28 +185,32 @@ def fit(
     In each world the first `count` of `order` are served. Only growth is cut, never what is held. Orders of one bar may
     balance each other, so the net limit is applied to all of them, and cuts those that are served last.
     """
-    start, new = new, new.copy()
-    worlds, most = np.arange(len(new)), int(count.max(initial=0))
+    if not (most := int(count.max(initial=0))):
+        return new
+    at = (np.arange(len(new))[:, None], order[:, :most])
+    goal, start = want[at], new[at]
+    served = np.arange(most) < count[:, None]
+    more = np.where(served, np.abs(goal) - np.abs(start), 0.0)
     room = rules.gross - np.abs(new).sum(axis=1)
-    turnover = np.full(len(new), np.inf if rules.max_turnover is None else rules.max_turnover)
+    left = np.minimum(room, np.inf if rules.max_turnover is None else rules.max_turnover)
+    grown = np.zeros(goal.shape)
     for turn in range(most):
-        at = (worlds, order[:, turn])
-        more = np.minimum(np.minimum(np.abs(want[at]) - np.abs(new[at]), room), turnover)
-        more = np.where((turn < count) & (more > LEAST), more, 0.0)
-        new[at] += np.copysign(more, want[at])
-        room -= more
-        turnover -= more
+        step = np.minimum(more[:, turn], left)
+        grown[:, turn] = np.where(step > LEAST, step, 0.0)
+        left -= grown[:, turn]
+    held, new = start + np.copysign(grown, goal), new.copy()
+    new[at] = held
     excess = new.sum(axis=1)
     heavy = np.copysign(1.0, excess)
     excess = np.abs(excess) - min(rules.max_net, net)
     if not (excess > LEAST).any():
         return new
     for turn in reversed(range(most)):
-        at = (worlds, order[:, turn])
-        grown = np.abs(new[at]) - np.abs(start[at])
-        cut = (turn < count) & (excess > LEAST) & (want[at] * heavy > 0)
-        back = np.where(cut, np.minimum(excess, grown), 0.0)
-        less = np.where(back >= grown - LEAST, start[at], new[at] - heavy * back)
-        new[at] = np.where(cut, less, new[at])
+        cut = served[:, turn] & (excess > LEAST) & (goal[:, turn] * heavy > 0)
+        grew = np.abs(held[:, turn]) - np.abs(start[:, turn])
+        back = np.where(cut, np.minimum(excess, grew), 0.0)
+        less = np.where(back >= grew - LEAST, start[:, turn], held[:, turn] - heavy * back)
+        held[:, turn] = np.where(cut, less, held[:, turn])
         excess -= back
+    new[at] = held
     return new

@@ -15,7 +15,6 @@ from finsignal.signals.portfolio import LEAST, Wishes, enter, fit, rank, size, t
 from finsignal.signals.rules import NO_EXITS, ExitRules, WeightRules
 from finsignal.tables import INSTANT, SIGNALS, STATE, WEIGHTS, to_integers
 
-NO_ONE = np.empty(0, dtype=np.int64)
 NEVER, BEFORE = -2, -1  # in place of a bar's position: there was none; it lies before the grid given
 
 
@@ -165,14 +164,13 @@ class _Book:
         Bars before `closed` have closed at this decision. An order that no bar up to now has filled is tried again at
         k. A name left long ago is forgotten, so that it asks for no old bars.
         """
-        world, s = np.nonzero(~self.filled) if not self.filled.all() else (NO_ONE, NO_ONE)
-        while len(s):
-            fill = self.fill[world, s]
-            traded = (fill < k) & (seen[np.minimum(fill, k), s] <= k)
-            self.filled[world[traded], s[traded]] = True
-            waits = (fill < k) & ~traded & (fill < closed)  # one that is not yet seen is presumed filled
-            world, s = world[waits], s[waits]
-            self.fill[world, s] += 1
+        fill, filled, symbols = self.fill.reshape(-1), self.filled.reshape(-1), seen.shape[1]
+        waits = np.flatnonzero(~filled)
+        while len(waits := waits[fill[waits] < k]):
+            traded = seen[fill[waits], waits % symbols] <= k
+            filled[waits[traded]] = True
+            waits = waits[~traded & (fill[waits] < closed)]  # one that is not yet seen is presumed filled
+            fill[waits] += 1
         flat = self.filled & (self.weight == 0)
         self.fill[flat], self.renewed[flat] = NEVER, NEVER
 
@@ -189,7 +187,7 @@ def _walk(book: _Book, wishes: Wishes, course: _Course, at: np.ndarray, rules: W
         # The first bar of this session may have been missed. Where the grid begins, a session may have begun before it.
         book.clear(book.fill < begun)
     targets = np.empty(wishes.side.shape)
-    wanted = list(wishes.side.any(axis=(1, 2)))
+    wanted = np.logical_or.reduce(wishes.side != 0, axis=(1, 2)).tolist()
     for row, k in enumerate(at.tolist()):
         due = bool(course.due[k])
         if not wanted[row] and not due and not book.weight.any() and book.filled.all():
@@ -228,7 +226,7 @@ def _rebalance(book: _Book, wishes: Wishes, row: int, k: int, rules: WeightRules
     """The targets after a ranking: what it does not pick is left, but for what old data holds."""
     held = np.sign(book.weight).astype(np.int64)
     stays = wishes.old[row] & (held != 0) & ~stopped & ~_over(book, k, rules)
-    side = rank(wishes, row, rules, barred=stopped | stays, free=rules.slots - np.count_nonzero(stays, axis=1))
+    side = rank(wishes, row, rules, barred=stopped | stays, free=rules.slots - stays.sum(axis=1))
     kept = (side != 0) & (side == held)
     book.renewed[kept] = k
     new = np.where(stays, book.weight, 0.0)
@@ -237,8 +235,7 @@ def _rebalance(book: _Book, wishes: Wishes, row: int, k: int, rules: WeightRules
     less = np.where(np.abs(want) < np.abs(book.weight), want, book.weight)
     new = np.where(kept, np.where(same, book.weight, less), new)
     served = (side != 0) & ~same
-    count = np.count_nonzero(served, axis=1)
-    return fit(new, want, wishes.sort(row, served), rules, count=count, net=0.0 if rules.neutral else 1.0)
+    return fit(new, want, wishes.sort(row, served), rules, count=served.sum(axis=1), net=0.0 if rules.neutral else 1.0)
 
 
 def _over(book: _Book, k: int, rules: WeightRules) -> np.ndarray:

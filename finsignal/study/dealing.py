@@ -126,7 +126,8 @@ def plan_random_entries(case: Case, stand: Stand, draws: int, rng: np.random.Gen
     sessions = len(stand.days)
     if sessions < LEAST_SESSIONS:
         return Plan(sessions, needs=f"{LEAST_SESSIONS} sessions to turn; there are {sessions}")
-    source, column = draw_entries(*stand.weights.shape, draws, rng, days=stand.days if stand.flat else None)
+    bars, symbols = stand.weights.shape
+    source, column = draw_entries(bars, symbols, draws, rng, days=stand.days if stand.flat else None)
 
     def weigh(part: slice) -> np.ndarray:
         return turn_weights(stand.weights, source[part], column[part])
