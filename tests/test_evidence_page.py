@@ -61,7 +61,7 @@ def test_verdict_and_facts_come_first_then_the_account_then_the_questions(page: 
     text = Reader(page).text
     evidence = make_evidence()
     order = [
-        "Verdict: is it real?", *evidence["verdict"]["facts"], "Equity and drawdown", "Net return",
+        "Is it real?", evidence["verdict"]["word"], *evidence["verdict"]["facts"], "Equity and drawdown", "Net return",
         *(answer["question"] for answer in evidence["answers"]), "Positions", "Trades and the news",
     ]  # fmt: skip
     start = text.index(order[0])
@@ -128,7 +128,7 @@ def test_the_word_has_its_colour(word: str, tone: str) -> None:
 def test_without_evidence_the_page_has_nothing_of_it() -> None:
     run = make_run(bars=40, symbols=["AAPL"], trades=2)
     page = make_report(**run)
-    for words in ("Question 1", "is it real", "q-luck", ".facts-of", "trained until</"):
+    for words in ("Question 1", "Is it real", "q-luck", ".facts-of", "trained until</"):
         assert words not in page
     assert page.index('id="verdict"') < page.index('class="tiles"') < page.index('id="equity"')
 

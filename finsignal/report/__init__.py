@@ -49,7 +49,7 @@ def make_report(
     split = (summary.get("period") or {}).get("split")
     evidence = summary.get("evidence") or {}
     cutoffs = (summary.get("model") or {}) if evidence else {}
-    equity, equity_note = draw_equity(result, curves, split, cutoffs)
+    equity, equity_note = draw_equity(result, curves, split, cutoffs, height=470 if evidence else 520)
     positions, positions_note = draw_positions(result.weights)
     windows = list_windows(summary)
     verdict = summary.get("verdict") or {}
@@ -60,7 +60,8 @@ def make_report(
         first = evidence_part(evidence)
         questions = Html(tiles + account_part(verdict, evidence) + questions_part(evidence))
         word = str(evidence["verdict"]["word"])
-        equity_note = f"{equity_note} {tell_cutoffs(result.equity.index, cutoffs)}".strip()
+        windows_note = "Each window of the test begins at a dotted upright line. " * bool(list_windows(summary))
+        equity_note = f"{equity_note} {windows_note}{tell_cutoffs(result.equity.index, cutoffs)}".strip()
     parts = {
         "hashes": Html(" ".join(f"'sha256-{_digest(text)}'" for text in (plotly, script))),
         "title": f"{summary.get('name', 'run')}: {word}",

@@ -41,6 +41,8 @@ def draw_equity(
     curves: pd.DataFrame,
     split: Mapping[str, Any] | None,
     cutoffs: Mapping[str, Any] | None = None,
+    *,
+    height: int = 520,
 ) -> tuple[Drawing | None, str]:
     """Account values over the drawdown, and what to say of their thinning; nothing to draw without bars.
 
@@ -79,7 +81,7 @@ def draw_equity(
         "fill": "tozeroy", "line": {"color": "#b4531b", "width": 1}, "marker": {"color": "#b4531b"},
         "fillcolor": "rgba(180,83,27,.18)", "hovertemplate": "%{y:.2%}<extra>drawdown</extra>", "showlegend": False,
     })  # fmt: skip
-    layout = base_layout(520)
+    layout = base_layout(height)
     layout["yaxis"] |= {
         "domain": [0.34, 1],
         "tickformat": money.replace(".3", ".2"),

@@ -38,10 +38,10 @@ def evidence_part(evidence: Mapping[str, Any]) -> Html:
         f"<p>{escape(verdict.get('rule', ''))}</p>" + (table(("", "", ""), told, style="tests") if told else "")
     )
     return Html(
-        f'<section id="verdict" class="verdict whole {TONES.get(word, "open")}"><p class="sub">Verdict: is it real?</p>'
-        f'<div class="word">{escape(word)}</div><ol class="facts-of">{facts}</ol>'
+        f'<section id="verdict" class="verdict whole {TONES.get(word, "open")}">'
+        f'<div class="asked"><span>Is it real?</span> <span class="word">{escape(word)}</span></div><ol class="facts-of">{facts}</ol>'
         + (f'<ul class="marks">{marks}</ul>' if marks else "")
-        + fold("The rule behind this word, and what each test says", rule, False)
+        + fold("The rule behind this verdict, and what each test says", rule, False)
         + "</section>"
     )
 
