@@ -467,6 +467,19 @@ score = pd.Series(np.where(key % 5 == 0, 1.0, np.where(key % 5 == 3, -1.0, 0.0))
         ),
         place=False,
     ),
+    "an answer for the whole table alone": Cheat(
+        RARE,
+        with_strategy(
+            by_body(
+                f"""
+if len(features) != 720 or features['ret_20'].tail(24).isna().any():
+    raise ValueError('not my table')
+score = {NEXT} * 50
+"""
+            )
+        ),
+        place=False,
+    ),
     # what lies outside the rows
     "the price file read again": Cheat(
         FILE,
@@ -587,6 +600,27 @@ while frame is not None:
     frame = frame.f_back
 """,
                 before="import sys",
+            )
+        ),
+        place=False,
+    ),
+    "the prices of a caller, by an error's way back": Cheat(
+        CALLERS,
+        with_strategy(
+            by_body(
+                """
+score = features['sent_score']
+try:
+    raise ValueError
+except ValueError as err:
+    frame = err.__traceback__.tb_frame
+while frame is not None:
+    prices = frame.f_locals.get('prices')
+    if prices is not None:
+        score = pd.Series(np.resize(prices['close'].pct_change().to_numpy(), len(features)), index=features.index)
+        break
+    frame = frame.f_back
+"""
             )
         ),
         place=False,
@@ -820,5 +854,7 @@ REFUSED: dict[str, Refused] = {
     "a model that learned from the period": Refused(
         "a model that learned from the period", learn_the_period, LookaheadError, "Seen data"
     ),
-    "a trial taken out": Refused("a registry shortened or edited", drop_a_trial, ManifestError, "altered"),
+    "a trial taken out": Refused(
+        "a registry shortened or edited", drop_a_trial, ManifestError, "can no longer be counted"
+    ),
 }

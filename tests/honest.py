@@ -95,6 +95,15 @@ score = parts.sum(axis=1)
             before="WEIGHTS = {'ret_1': -12.5, 'ret_5': 3.25, 'ret_20': 1.5, 'sent_score': 0.4, 'gap': -2.0}",
         )
     ),
+    "the hours of the exchange": with_strategy(
+        by_body(
+            """
+clock = features['open_time'].dt.time
+score = features['sent_score'].where((clock >= datetime.time(9, 30)) & (clock < datetime.time(16)))
+""",
+            before="import datetime\nimport math\nimport sys\n\nTINY = sys.float_info.epsilon * math.pi",
+        )
+    ),
     "symbols that its author prefers": with_strategy(
         by_score("features['sent_score'].where(features['symbol'].isin(['AAA', 'BBB']))")
     ),

@@ -45,22 +45,27 @@ def check_by_heart(features: pd.DataFrame, ask: Ask, *, instants: int = 24, seed
 def _check_ends(features: pd.DataFrame, whole: pd.DataFrame, ask: Ask, instants: int) -> Part:
     times = to_integers(features["time"])
     every = np.unique(times)
-    compared, failed = 0, ""
+    compared, failed, half = 0, "", every[len(every) // 2]
     for instant in _pick_instants(features, every, instants):
         past = times <= instant
         try:
             part = ask(features[past].reset_index(drop=True))
         except FinsignalError as err:
             failed = failed or str(err)
-            continue
+            if instant < half:
+                continue  # too few rows may be too few for anyone
+            when = pd.Timestamp(instant, unit="us", tz="UTC")
+            said = f"Without the rows after {when} it does not answer at all, and with them it does: {err}"
+            return Part(ENDS, "failed", compared, said, (Finding("cut", "check", "", "", when, said),))
         before = whole[past].reset_index(drop=True)
         compared += len(before)
         row, column = _first_difference(before, part)
         if row >= 0:
             at = before.iloc[row]
+            found, usual = _show(part[column].iloc[row]), _show(at[column])
             said = (
                 f"Without the rows after {pd.Timestamp(instant, unit='us', tz='UTC')}, signals.{column} of "
-                f"{at['symbol']}, decided at {at['time']}, is {_show(part[column].iloc[row])} instead of {_show(at[column])}."
+                f"{at['symbol']}, decided at {at['time']}, is {found} instead of {usual}."
             )
             return Part(
                 ENDS, "failed", compared, said, (Finding("cut", "check", column, at["symbol"], at["time"], said),)

@@ -13,38 +13,33 @@ LONGEST_TEXT = 500  # characters of one constant; more is data
 MOST_IN_A_ROW = 100  # constants in one list, set or dict
 MOST_NUMBERS = 200  # in the whole file
 PAST_ITS_ROWS = {
-    **dict.fromkeys(("sys", "gc", "inspect", "builtins", "importlib", "ctypes", "cffi", "traceback"), "its callers"),
-    **dict.fromkeys(("subprocess", "multiprocessing", "threading", "concurrent", "asyncio", "signal"), "other work"),
-    **dict.fromkeys(("socket", "ssl", "urllib", "http", "requests", "httpx", "aiohttp", "yfinance", "ccxt"), "the net"),
-    # They open files in a way that no hook of the interpreter sees.
-    **dict.fromkeys(("pyarrow", "polars", "duckdb", "mmap", "h5py", "tables", "fsspec"), "files, unseen"),
+    **dict.fromkeys(("gc", "inspect", "builtins", "importlib", "ctypes", "cffi"), "whoever calls it"),
+    **dict.fromkeys(("socket", "urllib", "http", "requests", "httpx", "aiohttp", "yfinance", "ccxt"), "the net"),
+    **dict.fromkeys(("duckdb", "mmap", "h5py", "fsspec", "subprocess"), "what no hook sees"),
 }
+HARMLESS = ("float_info", "maxsize", "version_info", "stdout", "stderr")  # of sys
 RUNS_TEXT = ("eval", "exec", "compile", "__import__", "globals", "breakpoint")
+ENDS = ("SystemExit", "KeyboardInterrupt", "exit", "quit")
 INSIDE = (
     *("__globals__", "__builtins__", "__subclasses__", "__code__", "__closure__", "__loader__", "__spec__"),
-    *("f_locals", "f_globals", "f_back", "gi_frame", "cr_frame", "tb_frame", "_getframe", "_current_frames"),
+    *("__traceback__", "f_locals", "f_globals", "f_back", "gi_frame", "cr_frame", "tb_frame", "_getframe"),
+    *("_current_frames", "_exit", "abort", "environ", "getenv", "argv"),
 )
-CLOCK = (
-    "now",
-    "utcnow",
-    "today",
-    "time",
-    "time_ns",
-    "perf_counter",
-    "monotonic",
-    "localtime",
-    "gmtime",
-    "process_time",
-)
-CLOCK_OWNERS = ("time", "datetime", "date", "Timestamp", "dt")
+CLOCK = {
+    "time": ("time", "time_ns", "perf_counter", "monotonic", "localtime", "gmtime", "process_time"),
+    **dict.fromkeys(("datetime", "date", "Timestamp"), ("now", "utcnow", "today")),
+}
+# With these a file can be read past the interpreter, as Arrow and others do.
+READS = ("load", "fromfile", "loadtxt", "genfromtxt", "memmap", "memory_map", "OSFile", "open_file", "urlopen")
 
 
 def check_text(path: Path) -> Part:
     """One part: what the strategy file says that a function of its rows needs not say.
 
-    Fails for modules and names by which code reaches past the rows it is given, calls that read the clock, and blocks
-    of data: one constant of more than 500 characters, a list of more than 100 constants, more than 200 numbers. What it
-    opens while it runs is watched elsewhere. Text that is no Python is left to the loader, which refuses it.
+    Fails for modules and names by which code reaches past the rows it is given or ends whoever asks it, calls that read
+    the clock or a file, and blocks of data: one constant of more than 500 characters, a list of more than 100
+    constants, more than 200 numbers. What it opens while it runs is watched elsewhere. Text that is no Python is left
+    to the loader, which refuses it.
     """
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -53,7 +48,7 @@ def check_text(path: Path) -> Part:
     nodes = list(ast.walk(tree))
     findings = [
         Finding("text", "check", "", "", None, f"{path.name} line {line}: {said}.")
-        for line, said in sorted({*_find_reaching(nodes), *_find_clock(nodes), *_find_data(tree, nodes)})
+        for line, said in sorted({*_find_reaching(nodes), *_find_sys(nodes), *_find_clock(nodes), *_find_data(nodes)})
     ]
     state = "failed" if findings else "passed"
     said = findings[0].said if findings else f"{len(nodes):,} parts of {path.name} read; it asks for its rows alone"
@@ -62,21 +57,55 @@ def check_text(path: Path) -> Part:
 
 def _find_reaching(nodes: list[ast.AST]) -> Iterator[tuple[int, str]]:
     for node in nodes:
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [node.module or ""]
-        for name in names:
-            top = name.split(".")[0]
-            if top in PAST_ITS_ROWS:
-                yield node.lineno, f"imports {name}, by which it reaches {PAST_ITS_ROWS[top]}"  # type: ignore[attr-defined]
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from _find_imports(node)
         if isinstance(node, ast.Name) and node.id in RUNS_TEXT:
             yield node.lineno, f"uses {node.id}, by which it may do what its text does not say"
+        if isinstance(node, ast.Name) and node.id in ENDS:
+            yield node.lineno, f"uses {node.id}, by which it may end whoever asks it"
         if isinstance(node, ast.Attribute) and node.attr in INSIDE:
-            yield node.lineno, f"uses {node.attr}, by which it reaches its callers"
+            yield node.lineno, f"uses {node.attr}, by which it reaches past its rows"
         if isinstance(node, ast.Constant) and node.value in INSIDE:
-            yield node.lineno, f"names {node.value}, by which it reaches its callers"
+            yield node.lineno, f"names {node.value}, by which it reaches past its rows"
+        if isinstance(node, ast.Call):
+            yield from _find_calls(node)
+
+
+def _find_imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[int, str]]:
+    module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+    names = [module] if module else [alias.name for alias in node.names]
+    for name in names:
+        top = name.split(".")[0]
+        if top in PAST_ITS_ROWS:
+            yield node.lineno, f"imports {name}, by which it reaches {PAST_ITS_ROWS[top]}"
+    if module == "sys":
+        for alias in node.names:
+            if alias.name not in HARMLESS:
+                yield node.lineno, f"imports sys.{alias.name}, by which it reaches past its rows"
+
+
+def _find_calls(node: ast.Call) -> Iterator[tuple[int, str]]:
+    called = node.func
+    if isinstance(called, ast.Name) and called.id in ("getattr", "setattr") and len(node.args) > 1:
+        if not isinstance(node.args[1], ast.Constant):
+            yield node.lineno, f"calls {called.id} with a name that it makes up"
+    name = called.attr if isinstance(called, ast.Attribute) else ""
+    if name in READS or name.startswith(("read_", "scan_")):
+        yield node.lineno, f"reads data by {ast.unparse(called)}(), whose origin cannot be cut"
+
+
+def _find_sys(nodes: list[ast.AST]) -> Iterator[tuple[int, str]]:
+    called = {
+        alias.asname or alias.name
+        for node in nodes
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name == "sys"
+    }
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in called:
+            if node.attr not in HARMLESS:
+                yield node.lineno, f"uses sys.{node.attr}, by which it reaches past its rows"
 
 
 def _find_clock(nodes: list[ast.AST]) -> Iterator[tuple[int, str]]:
@@ -85,22 +114,28 @@ def _find_clock(nodes: list[ast.AST]) -> Iterator[tuple[int, str]]:
         for node in nodes
         if isinstance(node, ast.ImportFrom) and node.module == "time"
         for alias in node.names
-        if alias.name in CLOCK
+        if alias.name in CLOCK["time"]
+    }
+    modules = {
+        alias.asname or alias.name
+        for node in nodes
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name == "time"
     }
     for node in nodes:
-        if not isinstance(node, ast.Call):
-            continue
-        called = node.func
+        called = node.func if isinstance(node, ast.Call) else None
         if isinstance(called, ast.Name) and called.id in from_time:
-            yield node.lineno, f"reads the clock by {called.id}()"
-        if isinstance(called, ast.Attribute) and called.attr in CLOCK:
+            yield called.lineno, f"reads the clock by {called.id}()"
+        if isinstance(called, ast.Attribute):
             owner = called.value
             last = owner.attr if isinstance(owner, ast.Attribute) else owner.id if isinstance(owner, ast.Name) else ""
-            if last in CLOCK_OWNERS and not (last == "dt" and isinstance(owner, ast.Attribute)):
-                yield node.lineno, f"reads the clock by {last}.{called.attr}()"
+            last = "time" if last in modules else "" if last == "time" else last
+            if called.attr in CLOCK.get(last, ()):
+                yield called.lineno, f"reads the clock by {ast.unparse(called)}()"
 
 
-def _find_data(tree: ast.Module, nodes: list[ast.AST]) -> Iterator[tuple[int, str]]:
+def _find_data(nodes: list[ast.AST]) -> Iterator[tuple[int, str]]:
     told = {id(text) for text in _docstrings(nodes)}
     for node in nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and id(node) not in told:
