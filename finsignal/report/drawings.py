@@ -52,7 +52,7 @@ def draw_equity(
     if not size:
         return None, "The run has no bar."
     starts, ends = buckets(size, POINTS)
-    times = stamps(result.equity.index[ends])
+    times = to_stamps(result.equity.index[ends])
     values = result.equity.to_numpy(dtype=float)
     mode = "lines" if size > 1 else "markers"
     money = ",.3f" if np.nanmax(np.abs(values)) < 1000 else ",.0f"
@@ -113,7 +113,7 @@ def draw_positions(weights: pd.DataFrame) -> tuple[Drawing | None, str]:
     order = np.argsort(-mean, kind="stable")[:SYMBOLS]
     shown = np.sort(order)
     _, ends = buckets(len(weights), COLUMNS)
-    times = stamps(weights.index[ends])
+    times = to_stamps(weights.index[ends])
     part = values[np.ix_(ends, shown)]
     largest = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 0.0
     reach = largest or 1.0
@@ -185,7 +185,7 @@ def widen_single(layout: Drawing, index: pd.Index) -> None:
     """Gives a lone bar a day to either side; Plotly would give it a microsecond."""
     if len(index) == 1:
         day = pd.Timedelta(days=1)
-        layout["xaxis"]["range"] = stamps(pd.DatetimeIndex([index[0] - day, index[0] + day]))
+        layout["xaxis"]["range"] = to_stamps(pd.DatetimeIndex([index[0] - day, index[0] + day]))
 
 
 def shade_split(layout: Drawing, split: Mapping[str, Any] | None) -> None:
@@ -254,7 +254,7 @@ def buckets(size: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
     return starts, np.minimum(starts + step, size) - 1
 
 
-def stamps(index: pd.Index) -> list[str]:
+def to_stamps(index: pd.Index) -> list[str]:
     """UTC times as Plotly reads them: ISO text without zone."""
     return list(pd.DatetimeIndex(index).tz_convert("UTC").strftime("%Y-%m-%d %H:%M:%S"))
 

@@ -39,7 +39,8 @@ def evidence_part(evidence: Mapping[str, Any]) -> Html:
     )
     return Html(
         f'<section id="verdict" class="verdict whole {TONES.get(word, "open")}">'
-        f'<div class="asked"><span>Is it real?</span> <span class="word">{escape(word)}</span></div><ol class="facts-of">{facts}</ol>'
+        f'<div class="asked"><span>Is it real?</span> <span class="word">{escape(word)}</span></div>'
+        f'<ol class="facts-of">{facts}</ol>'
         + (f'<ul class="marks">{marks}</ul>' if marks else "")
         + fold("The rule behind this verdict, and what each test says", rule, False)
         + "</section>"
