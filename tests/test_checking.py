@@ -1,6 +1,7 @@
 """`finsignal check`: each part fails for what it is there for, names where, and leaves an honest run alone."""
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import NOW, Cli, WordModel, make_model
+from conftest import NOW, TINY_RUN, Cli, WordModel, make_model
 
+from finsignal import checking
 from finsignal.checking import Checked, Finding, Part, check_run
 from finsignal.checking import alone as alone_module
 from finsignal.checking import cutting as cutting_module
@@ -27,9 +29,10 @@ from finsignal.checking.fills import check_fills, check_known, tell_stated
 from finsignal.checking.strategy_audit import audit_strategy, check_deeds
 from finsignal.checking.worlds import DENSE, World, cut_world, noise_world, pick_instants
 from finsignal.cli.checking import to_lines
-from finsignal.config import RunFile
+from finsignal.config import RunFile, read_run
 from finsignal.errors import ConfigError
 from finsignal.report.terminal import WIDTH
+from finsignal.splits import Split
 from finsignal.study import Inputs, Request, Study
 from finsignal.study.accounts import run_account
 from finsignal.study.request import Read
@@ -384,6 +387,27 @@ DEEDS = {
         "import finsignal.study.accounts as accounts\naccounts.run_account = lambda *a, **k: None",
         "the code around it",
     ),
+    "a method of finsignal": (
+        f"{NEWS_SCORE}\nSplit.train = lambda self, bars: bars",
+        "from finsignal.splits import Split",
+        "the code around it",
+    ),
+    "a module of finsignal": (
+        f"{NEWS_SCORE}\nsys.modules['finsignal.splits'] = types.ModuleType('finsignal.splits')",
+        "import sys\nimport types",
+        "the code around it",
+    ),
+    "the code of a function": (
+        f"{NEWS_SCORE}\nrun_account.__code__ = (lambda *a, **k: None).__code__",
+        "from finsignal.study.accounts import run_account",
+        "the code around it",
+    ),
+    "an answer that does more than stand there": (
+        f"{NEWS_SCORE}\nreturn Mine(to_signal(score, score.abs(), buy_threshold=0.1, sell_threshold=0.1,"
+        " confidence_threshold=0.0))",
+        "class Mine(pd.DataFrame):\n    pass",
+        "the code around it",
+    ),
     "code of pandas": (
         f"{NEWS_SCORE}\npd.Series.shift = lambda self, *a, **k: self",
         "",
@@ -412,9 +436,13 @@ def test_what_a_strategy_must_not_hang_on_fails(
 
 
 def test_replaced_code_is_put_back(with_strategy: Callable[..., RunFile], world: World) -> None:
-    shift = pd.Series.shift
-    audit(with_strategy(f"{NEWS_SCORE}\npd.Series.shift = lambda self, *a, **k: self"), world)
+    shift, train, code, module = pd.Series.shift, Split.train, run_account.__code__, sys.modules["finsignal.splits"]
+    for what in ("code of pandas", "a method of finsignal", "the code of a function", "a module of finsignal"):
+        audit(with_strategy(*DEEDS[what][:2]), world)
     assert pd.Series.shift is shift
+    assert Split.train is train
+    assert run_account.__code__ is code
+    assert sys.modules["finsignal.splits"] is module
 
 
 def test_the_day_of_the_week_and_the_hour_are_no_dates(with_strategy: Callable[..., RunFile], world: World) -> None:
@@ -500,6 +528,25 @@ def test_a_model_that_has_seen_the_period_fails_unless_the_run_says_so(tiny_run:
     assert (allowed.state, "training data ends" in allowed.said) == ("told", True)
 
 
+@pytest.mark.slow
+def test_a_look_ahead_of_the_chosen_setting_alone_is_met(tmp_path: Path, world: World, words: WordModel) -> None:
+    (tmp_path / "run.toml").write_text(TINY_RUN, encoding="utf-8")
+    (tmp_path / "mine.py").write_text(
+        FILE.format(
+            before="",
+            body="    score = features['sent_score'] * 0\n    if min_texts == 3:\n"
+            "        score = features.groupby('symbol')['ret_1'].shift(-1).fillna(0) * 50",
+        ),
+        encoding="utf-8",
+    )
+    # Of five values the check decides with the first, third and last; the fourth is chosen, for it alone trades.
+    search = {"min_texts": (0.0, 1.0, 2.0, 3.0, 4.0)}
+    run = replace(read_run(tmp_path / "run.toml"), strategy="mine.py", search=search)
+    assert 3.0 not in [values["min_texts"] for values in make_settings(run, 120)]
+    found = check_run(make_read(run, world, words), instants=2)
+    assert "the strategy and other bars" in {part.name for part in found.parts if part.state == "failed"}
+
+
 # --- whole -----------------------------------------------------------------------------------------------------------
 
 
@@ -531,8 +578,18 @@ def test_instants_that_the_grid_has_no_room_for_are_refused(
         check_run(make_read(tiny_run, world, words), instants=instants)
 
 
-def test_check_on_the_command_line_says_that_nothing_cheats(run_cli: Cli, tiny: Path) -> None:
-    code, out, _ = run_cli("check", tiny / "run.toml", "--instants", 2)
+def test_check_on_the_command_line_says_that_nothing_cheats(
+    run_cli: Cli, tiny: Path, checked: Checked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int, int]] = []
+
+    def check(read: Read, *, instants: int, seed: int, progress: bool) -> Checked:
+        asked.append((read.request.run.name, instants, seed))
+        return checked
+
+    monkeypatch.setattr(checking, "check_run", check)
+    code, out, _ = run_cli("check", tiny / "run.toml", "--instants", 2, "--seed", 5)
+    assert asked == [("tiny", 2, 5)]
     assert code == 0
     assert out.startswith("tiny: no part of ")
     assert "passed       the future cut off: 1 instants" in out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import functools
 import sys
 import types
@@ -21,6 +22,7 @@ from finsignal.signals import Strategy, make_signals
 
 CODE = (".py", ".pyc")
 READS_CODE = ("<frozen importlib", "<frozen zipimport", "linecache.py", "tokenize.py")  # what they open is no data
+METHODS = (types.FunctionType, property, classmethod, staticmethod)
 PACKAGE = str(Path(__file__).parents[1])
 SYSTEM = ("/usr/share/zoneinfo", "/etc/", "/proc/", "/sys/", "/dev/")
 REACHES_OUT = {
@@ -114,7 +116,7 @@ class Asker:
     """Loads a run's strategy and asks it, and keeps what it did meanwhile.
 
     opened: what it opened or looked at. imported: code beside its own file that it loaded. changed: code it replaced.
-    Code of finsignal, pandas or numpy that the strategy replaced is put back, or no answer after it would count.
+    What it replaced of finsignal, pandas, numpy or Python is put back, or no answer after it would count.
     """
 
     run: RunFile
@@ -135,7 +137,12 @@ class Asker:
         @functools.wraps(function)
         def asked(rows: pd.DataFrame, **values: float) -> pd.DataFrame:
             with self._guarded():
-                return function(rows, **values)
+                answer = function(rows, **values)
+                if isinstance(answer, pd.DataFrame) and type(answer) is not pd.DataFrame:
+                    # Methods of its own would run later, while nobody looks.
+                    self.changed.append(f"the class of its answer ({type(answer).__name__})")
+                    answer = pd.DataFrame({name: answer[name].array for name in answer.columns}, index=answer.index)
+                return answer
 
         return asked
 
@@ -163,16 +170,17 @@ class Asker:
 class _Code:
     """The names of the packages that an account is made with, and the code of their functions, as they stand."""
 
+    modules: dict[str, types.ModuleType]
     names: list[tuple[str, Any, dict[str, Any]]]
     functions: list[tuple[str, types.FunctionType, types.CodeType]]
 
     def put_back(self) -> list[str]:
-        """The names of functions and classes that are others by now; each is again what it was."""
-        changed = []
+        """What is another by now, by name; each is again what it was."""
+        changed = [name for name, module in self.modules.items() if sys.modules.get(name) is not module]
+        sys.modules.update({name: self.modules[name] for name in changed})
         for name, owner, before in self.names:
             now = vars(owner)
-            others = [key for key, value in before.items() if now.get(key) is not value and callable(value)]
-            for key in others:
+            for key in [key for key, value in before.items() if now.get(key) is not value]:
                 changed.append(f"{name}.{key}")
                 setattr(owner, key, before[key])
         for name, function, code in self.functions:
@@ -183,13 +191,21 @@ class _Code:
 
 
 def _take_code() -> _Code:
-    modules = [(name, sys.modules[name]) for name in list(sys.modules) if name.partition(".")[0] == "finsignal"]
-    owners = [*modules, ("numpy", np), ("pandas", pd), ("DataFrame", pd.DataFrame), ("Series", pd.Series)]
-    names = [(name, owner, dict(vars(owner))) for name, owner in owners]
+    modules = {name: sys.modules[name] for name in list(sys.modules) if name.partition(".")[0] == "finsignal"}
+    around = {"numpy": np, "pandas": pd, "DataFrame": pd.DataFrame, "Series": pd.Series, "Index": pd.Index}
+    names = [(name, owner, dict(vars(owner))) for name, owner in {**modules, **around}.items()]
+    names.append(("builtins", builtins, {key: value for key, value in vars(builtins).items() if callable(value)}))
+    for module, _, held in names[: len(modules)]:
+        classes = [(key, value) for key, value in held.items() if isinstance(value, type)]
+        names += [
+            (f"{module}.{key}", kind, {name: part for name, part in vars(kind).items() if isinstance(part, METHODS)})
+            for key, kind in classes
+            if kind.__module__ == module
+        ]
     functions = [
         (f"{name}.{key}", value, value.__code__)
         for name, _, held in names
         for key, value in held.items()
         if isinstance(value, types.FunctionType)
     ]
-    return _Code(names, functions)
+    return _Code(modules, names, functions)

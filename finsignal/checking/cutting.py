@@ -98,6 +98,17 @@ def make_settings(run: RunFile, bars: int) -> list[Mapping[str, float]]:
     return [{**run.parameters, **tried[place]} for place in places]
 
 
+def list_chosen(parameters: pd.DataFrame) -> list[dict[str, float]]:
+    """The settings that a table of parameters holds, the latest first, each once."""
+    found: list[dict[str, float]] = []
+    for instant in sorted(set(parameters["time"]), reverse=True):
+        known = parameters[(parameters["time"] <= instant).to_numpy()]
+        values = {str(name): float(value) for name, value in zip(known["name"], known["value"], strict=True)}
+        if values not in found:
+            found.append(values)
+    return found
+
+
 def decide_world(run: RunFile, world: World, settings: Sequence[Mapping[str, float]], asker: Asker) -> list[Decided]:
     """The one code path from the world's tables to weights, for each of the settings, by a strategy loaded afresh."""
     return [
@@ -209,11 +220,14 @@ def check_choosing(
 def _choose(
     run: RunFile, world: World, splits: tuple[Split, ...], since: pd.Timestamp | None, asker: Asker
 ) -> tuple[pd.DataFrame, Decided]:
-    choices = choose_settings(run, world.inputs, world.sentiment, asker.load(), splits)
+    strategy = (
+        asker.load()
+    )  # one for choosing and deciding, as in a study: what it remembers of the one is in the other
+    choices = choose_settings(run, world.inputs, world.sentiment, strategy, splits)
     parameters = to_chosen_parameters(run, choices)
     state = make_flat_state(run.symbols)
     decided = decide_run(
-        run, world.inputs, world.sentiment, state, strategy=asker.load(), parameters=parameters, since=since
+        run, world.inputs, world.sentiment, state, strategy=strategy, parameters=parameters, since=since
     )
     return parameters, decided
 

@@ -9,7 +9,7 @@ import numpy as np
 from finsignal.checking.alone import check_lookback, check_symbols, check_texts
 from finsignal.checking.asking import Asker
 from finsignal.checking.by_heart import check_by_heart
-from finsignal.checking.cutting import check_choosing, check_cutting, make_settings
+from finsignal.checking.cutting import FROM_FILES, check_choosing, check_cutting, list_chosen, make_settings
 from finsignal.checking.fills import check_fills, check_known, tell_stated
 from finsignal.checking.findings import Checked, Part
 from finsignal.checking.foresight import check_foresight
@@ -21,6 +21,7 @@ from finsignal.errors import ConfigError
 from finsignal.study.accounts import run_account
 from finsignal.study.request import Read
 
+WHOLE = 13  # steps that need the whole run: decided and chosen once, and the questions below
 FEWEST_BARS = 30  # below it there is no past and future to speak of
 
 
@@ -50,11 +51,15 @@ def check_run(read: Read, *, instants: int = 8, seed: int = 7, progress: bool = 
         )
     asker, settings = Asker(run), make_settings(run, len(bars))
     stamps = pick_instants(bars, instants, np.random.default_rng(seed))
-    with tqdm(desc="checking", unit="step", disable=not progress) as bar:
+    futures = instants + (FROM_FILES if run.prices_path and run.news_path else 0) + (2 if run.search else 0)
+    with tqdm(total=futures + WHOLE, desc="checking", unit="step", disable=not progress) as bar:
         parts, whole = check_cutting(
             run, world, stamps, asker, now=read.request.now, model=model, seed=seed, progress=bar.update
         )
-        choosing, _, decided = check_choosing(run, world, asker, seed=seed, progress=bar.update)
+        choosing, parameters, decided = check_choosing(run, world, asker, seed=seed, progress=bar.update)
+        # The chosen first: a strategy may look ahead with those settings alone that it will be judged by.
+        chosen = list_chosen(parameters)
+        settings = [*chosen, *(values for values in settings if values not in chosen)][: len(settings) + 1]
         features, values = whole[0].features, settings[0]
         result = run_account(run, read.inputs, decided.weights)
         rules = run.features
