@@ -25,10 +25,10 @@ from power_curve import to_svg
 from tqdm import tqdm
 
 LEVEL = 0.05
-EFFECTS = (0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02)  # log return that a true story is worth
+EFFECTS = (0.002, 0.004, 0.006, 0.008, 0.01, 0.012, 0.015)  # log return that a true story is worth
 POWER_KIND = "no drift"
 EXACT, AT_MOST, COVERS, SELDOM = (0.03, 0.07), (0.0, 0.07), (0.93, 0.97), (0.0, 0.05)  # bounds that are asked
-STATED, POWER = 0.015, 0.8  # the planted effect that must be called real, and in what share of the markets
+STATED, POWER = 0.012, 0.8  # the planted effect that must be called real, and in what share of the markets
 
 
 # --- many of them ----------------------------------------------------------------------------------------------------
