@@ -16,7 +16,7 @@ from finsignal.checking import Checked, Finding, Part, check_run
 from finsignal.checking import alone as alone_module
 from finsignal.checking import cutting as cutting_module
 from finsignal.checking.alone import check_lookback, check_symbols, check_texts
-from finsignal.checking.asking import Asker
+from finsignal.checking.asker import Asker
 from finsignal.checking.cutting import (
     check_choosing,
     check_cutting,

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from finsignal.checking.asking import Asker
+from finsignal.checking.asker import Asker
 from finsignal.checking.cutting import find_difference
 from finsignal.checking.findings import Finding, Part
 from finsignal.checking.worlds import World

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from finsignal.checking.asking import Asker
+from finsignal.checking.asker import Asker
 from finsignal.checking.findings import Finding, Part
 from finsignal.checking.worlds import World, cut_world, noise_world
 from finsignal.config import ALWAYS, RunFile, to_parameters

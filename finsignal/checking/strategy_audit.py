@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from finsignal.checking.asking import Asker
+from finsignal.checking.asker import Asker
 from finsignal.checking.cutting import Difference, are_equal, find_difference
 from finsignal.checking.findings import Finding, Part
 from finsignal.errors import FinsignalError

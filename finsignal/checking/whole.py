@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from finsignal.checking.alone import check_lookback, check_symbols, check_texts
-from finsignal.checking.asking import Asker
+from finsignal.checking.asker import Asker
 from finsignal.checking.by_heart import check_by_heart
 from finsignal.checking.cutting import FROM_FILES, check_choosing, check_cutting, list_chosen, make_settings
 from finsignal.checking.fills import check_fills, check_known, tell_stated
