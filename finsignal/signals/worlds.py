@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from finsignal.signals.decisions import Strategy, ask
 from finsignal.tables import to_integers
 
 WEEKS = 52 * 7 * 86_400_000_000  # microseconds: a world's instants lie so many whole weeks after the one before
-SIDES = {"SELL": -1, "HOLD": 0, "BUY": 1}
+SIDES = {"SELL": -1, "BUY": 1}  # all else is HOLD
 LAST_YEAR = 9000  # instants of stacked worlds stay below it, for a Python date ends with the year 9999
 
 
@@ -46,7 +47,8 @@ def ask_worlds(
         known = parameters[to_integers(parameters["time"]) <= (changes[number - 1] if number else -(2**63))]
         values = {str(name): float(value) for name, value in zip(known["name"], known["value"], strict=True)}
         rows = features.take((np.arange(symbols)[:, None] * bars + places).ravel()).reset_index(drop=True)
-        said = {name: array[:, :, places] for name, array in columns.items()}
+        whole = len(places) == bars
+        said = {name: array if whole else array[:, :, places] for name, array in columns.items()}
         answer = _Asker(rows, said, strategy, values).ask(np.arange(worlds))
         for part, array in zip((out.side, out.score, out.confidence), answer, strict=True):
             part[:, places] = array
@@ -87,40 +89,48 @@ class _Asker:
 
     def _call(self, worlds: np.ndarray, *, renamed: bool = False) -> tuple[np.ndarray, ...]:
         symbols, bars = next(iter(self.said.values())).shape[1:]
-        frame = self._stack(worlds, symbols, bars, renamed=renamed) if len(worlds) > 1 else self.rows.copy()
-        for name, array in self.said.items():
-            frame[name] = np.moveaxis(array[worlds], 0, 1).ravel()
+        shape = (symbols, len(worlds), bars)
+        frame = self._stack(worlds, shape, renamed=renamed)
         answer = ask(self.strategy, frame, self.values)
         side = np.zeros(len(frame), dtype=np.int64)
         for word, code in SIDES.items():
-            if code:
-                side[(answer["signal"] == word).to_numpy(dtype=bool)] = code
+            side[(answer["signal"] == word).to_numpy(dtype=bool)] = code
         values = (side, *(answer[name].to_numpy(dtype=np.float64) for name in ("score", "confidence")))
-        return tuple(np.moveaxis(v.reshape(symbols, len(worlds), bars), 0, 2) for v in values)
+        return tuple(np.moveaxis(v.reshape(shape), 0, 2) for v in values)
 
-    def _stack(self, worlds: np.ndarray, symbols: int, bars: int, *, renamed: bool) -> pd.DataFrame:
-        count = len(worlds)
-        place = (np.arange(symbols)[:, None, None] * bars + np.arange(bars)).repeat(count, axis=1).ravel()
-        fixed = [name for name in self.rows.columns if name not in self.said and name not in ("open_time", "time")]
-        frame = self.rows[fixed].take(place).reset_index(drop=True)
-        times = to_integers(self.rows["time"])
-        step = -(-(int(times.max() - times.min()) + 1) // WEEKS) * WEEKS
-        later = np.tile(np.repeat(np.arange(count) * step, bars), symbols)
-        for name in ("open_time", "time"):
-            moved = to_integers(self.rows[name])[place] + later
-            frame[name] = pd.DatetimeIndex(moved.astype("datetime64[us]")).tz_localize("UTC")
-        if renamed:
-            number = np.tile(np.repeat(np.arange(count), bars), symbols)
-            frame["symbol"] = frame["symbol"] + pd.Series(number).astype("str").str.zfill(6)
-        for name in self.said:
-            frame[name] = 0.0
-        return frame[list(self.rows.columns)]
+    def _stack(self, worlds: np.ndarray, shape: tuple[int, int, int], *, renamed: bool) -> pd.DataFrame:
+        """The rows of every world, by symbol, world and bar: (symbols, worlds, bars)."""
+        symbols, count, bars = shape
+
+        def spread(values: np.ndarray) -> np.ndarray:
+            return np.broadcast_to(values.reshape(symbols, 1, bars), shape)
+
+        later = (np.arange(count) * _step(self.rows))[:, None]
+        columns: dict[str, Any] = {}
+        for name, values in self.rows.items():
+            if name in self.said:
+                columns[str(name)] = np.moveaxis(self.said[str(name)][worlds], 0, 1).ravel()
+            elif name in ("open_time", "time"):
+                moved = (spread(to_integers(values)) + later).ravel()
+                columns[str(name)] = pd.DatetimeIndex(moved.astype("datetime64[us]")).tz_localize("UTC")
+            elif name == "symbol":
+                columns["symbol"] = values.take(spread(np.arange(len(values))).ravel()).reset_index(drop=True)
+                if renamed:
+                    number = pd.Series(np.broadcast_to(np.arange(count)[:, None], shape).ravel())
+                    columns["symbol"] += number.astype("str").str.zfill(6)
+            else:
+                columns[str(name)] = spread(values.to_numpy()).ravel()
+        return pd.DataFrame(columns, copy=False)
 
 
 def worlds_at_once(features: pd.DataFrame, *, most: int) -> int:
     """How many worlds to ask for at once: the stacked table stays below `most` bytes and the year 9000."""
-    times = to_integers(features["time"])
-    step = -(-(int(times.max() - times.min()) + 1) // WEEKS) * WEEKS
-    years = (LAST_YEAR - 1970) * 365.25 * 86_400e6 - times.max()
+    years = (LAST_YEAR - 1970) * 365.25 * 86_400e6 - to_integers(features["time"]).max()
     rows = len(features) * len(features.columns) * 24  # eight bytes a value; the table, its copy and the answer
-    return max(min(most // max(rows, 1), int(years // step)), 1)
+    return max(min(most // max(rows, 1), int(years // _step(features))), 1)
+
+
+def _step(features: pd.DataFrame) -> int:
+    """Microseconds by which a world's instants lie after those of the one before."""
+    times = to_integers(features["time"])
+    return -(-(int(times.max() - times.min()) + 1) // WEEKS) * WEEKS
