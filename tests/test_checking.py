@@ -14,18 +14,12 @@ from conftest import NOW, TINY_RUN, Cli, WordModel, make_model
 from finsignal import checking
 from finsignal.checking import Checked, Finding, Part, check_run
 from finsignal.checking import alone as alone_module
-from finsignal.checking import cutting as cutting_module
+from finsignal.checking import searching as searching_module
 from finsignal.checking.alone import check_lookback, check_symbols, check_texts
 from finsignal.checking.asker import Asker
-from finsignal.checking.cutting import (
-    check_choosing,
-    check_cutting,
-    decide_world,
-    find_difference,
-    make_settings,
-    make_splits_of,
-)
+from finsignal.checking.cutting import check_cutting, decide_world, find_difference, make_settings
 from finsignal.checking.fills import check_fills, check_known, tell_stated
+from finsignal.checking.searching import check_choosing, make_splits_of
 from finsignal.checking.strategy_audit import audit_strategy, check_deeds
 from finsignal.checking.worlds import DENSE, World, cut_world, noise_world, pick_instants
 from finsignal.cli.checking import to_lines
@@ -244,7 +238,7 @@ def test_settings_are_chosen_again_in_other_futures(tiny_run: RunFile, world: Wo
 
 def test_a_choice_that_sees_its_test_fails(tiny_run: RunFile, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     run = replace(tiny_run, search={"confidence_threshold": (0.5, 0.85, 0.95)}, parameters={"buy_threshold": 0.2})
-    choose = cutting_module.choose_settings
+    choose = searching_module.choose_settings
 
     def peek(run: RunFile, inputs: Inputs, sentiment: pd.DataFrame, strategy: object, splits: object) -> object:
         seen = [replace(split, validation_end=split.test_end) for split in splits]  # type: ignore[attr-defined]
@@ -254,7 +248,7 @@ def test_a_choice_that_sees_its_test_fails(tiny_run: RunFile, world: World, monk
             for choice, split in zip(found, splits, strict=True)  # type: ignore[call-overload]
         )
 
-    monkeypatch.setattr(cutting_module, "choose_settings", peek)
+    monkeypatch.setattr(searching_module, "choose_settings", peek)
     parts = [check_choosing(run, world, Asker(run), seed=seed)[0] for seed in range(4)]
     bad = [part for part in parts if part.state == "failed"]
     assert bad  # not every other future changes the choice

@@ -16,8 +16,6 @@ from finsignal.config import ALWAYS, RunFile, to_parameters
 from finsignal.errors import ConfigError, FinsignalError
 from finsignal.sentiment.score import Model, score_news
 from finsignal.signals import Decided, make_flat_state
-from finsignal.splits import Split, make_splits
-from finsignal.study.choosing import choose_settings, to_chosen_parameters
 from finsignal.study.deciding import decide_run
 from finsignal.study.inputs import read_inputs
 from finsignal.tables import to_integers
@@ -27,7 +25,6 @@ ROWS = 60_000  # decisions of all these settings together; a run of more is deci
 LEAST = 1e-12
 FROM_FILES = 2  # instants at which the files themselves are read again, as they were then
 CUT, NOISE, FILES = "the future cut off", "the future replaced by noise", "the files as they were then"
-CHOOSING = "settings chosen"
 TABLES = ("features", "signals", "weights")
 
 
@@ -98,17 +95,6 @@ def make_settings(run: RunFile, bars: int) -> list[Mapping[str, float]]:
     return [{**run.parameters, **tried[place]} for place in places]
 
 
-def list_chosen(parameters: pd.DataFrame) -> list[dict[str, float]]:
-    """The settings that a table of parameters holds, the latest first, each once."""
-    found: list[dict[str, float]] = []
-    for instant in sorted(set(parameters["time"]), reverse=True):
-        known = parameters[(parameters["time"] <= instant).to_numpy()]
-        values = {str(name): float(value) for name, value in zip(known["name"], known["value"], strict=True)}
-        if values not in found:
-            found.append(values)
-    return found
-
-
 def decide_world(run: RunFile, world: World, settings: Sequence[Mapping[str, float]], asker: Asker) -> list[Decided]:
     """The one code path from the world's tables to weights, for each of the settings, by a strategy loaded afresh."""
     return [
@@ -122,13 +108,6 @@ def decide_world(run: RunFile, world: World, settings: Sequence[Mapping[str, flo
         )
         for values in settings
     ]
-
-
-def make_splits_of(run: RunFile, bars: pd.DataFrame) -> tuple[Split, ...]:
-    """The windows that the run states, none where it states no [split]."""
-    if run.split is None:
-        return ()
-    return make_splits(run.split, bars, holding=run.weights.holding, max_age=run.features.max_age)
 
 
 def check_cutting(
@@ -168,68 +147,6 @@ def check_cutting(
     parts = [_to_part(kind, [other for other in others if other.kind == kind], whole, failed.get(kind, []))
              for kind in dict.fromkeys(kind for _, kind in asked)]  # fmt: skip
     return parts, whole
-
-
-def check_choosing(
-    run: RunFile,
-    world: World,
-    asker: Asker,
-    *,
-    seed: int,
-    progress: Callable[[], object] = lambda: None,
-) -> tuple[Part, pd.DataFrame, Decided]:
-    """The part for the choice of settings and what it decides; and the run's own parameters and decisions by them.
-
-    One future is cut off and one is noise, within the test, and settings are chosen anew in both.
-    """
-    splits = make_splits_of(run, world.inputs.bars)
-    since = splits[0].test_start if splits else None
-    others = []
-    if splits and run.search:
-        rng, bars = np.random.default_rng(seed + 1), world.inputs.bars
-        first = int(bars["open_time"].searchsorted(splits[0].test_start))
-        for share, kind in ((1 / 3, CUT), (2 / 3, NOISE)):
-            instant = bars["time"].iloc[first + int((len(bars) - 1 - first) * share * rng.uniform(0.8, 1.2))]
-            other = cut_world(world, instant) if kind == CUT else noise_world(world, instant, rng)
-            others.append((kind, instant, _choose(run, other, splits, since, asker)))
-            progress()
-    parameters, decided = _choose(run, world, splits, since, asker)
-    progress()
-    if not others:
-        said = "Nothing is searched: the stated settings stand, and who found them, and on what, is not known."
-        return Part(CHOOSING, "told", 0, said), parameters, decided
-    findings, compared = [], 0
-    for kind, instant, (values, then) in others:
-        found = find_difference(parameters, values, instant)
-        named = ("value", f"{found.symbol} {_show(found.before)}, {_show(found.after)}") if found else None
-        if found is None:
-            for name in TABLES:
-                found = find_difference(getattr(decided, name), getattr(then, name), instant)
-                if found is not None:
-                    named = (found.column, f"{name}.{found.column} {_show(found.before)}, {_show(found.after)}")
-                    break
-        if found is not None and named is not None:
-            said = f"With {_lower(kind)} after {instant}, {found.instant} has another choice: {named[1]}."
-            findings.append(Finding(_word(kind), CHOOSING, named[0], found.symbol, found.instant, said))
-        compared += int((decided.signals["time"] <= instant).sum())
-    state = "failed" if findings else "passed"
-    said = f"settings chosen again in {len(others)} other futures, {compared:,} decisions by them compared"
-    return Part(CHOOSING, state, compared, said, tuple(findings)), parameters, decided  # type: ignore[arg-type]
-
-
-def _choose(
-    run: RunFile, world: World, splits: tuple[Split, ...], since: pd.Timestamp | None, asker: Asker
-) -> tuple[pd.DataFrame, Decided]:
-    strategy = (
-        asker.load()
-    )  # one for choosing and deciding, as in a study: what it remembers of the one is in the other
-    choices = choose_settings(run, world.inputs, world.sentiment, strategy, splits)
-    parameters = to_chosen_parameters(run, choices)
-    state = make_flat_state(run.symbols)
-    decided = decide_run(
-        run, world.inputs, world.sentiment, state, strategy=strategy, parameters=parameters, since=since
-    )
-    return parameters, decided
 
 
 def _read_then(run: RunFile, world: World, instant: pd.Timestamp, *, now: pd.Timestamp, model: Model | None) -> World:
@@ -274,10 +191,10 @@ def _find(other: _Other, whole: Sequence[Decided]) -> tuple[int, Finding] | None
         first = min(differences, key=lambda d: d.instant, default=None)
         if first is not None:
             said = (
-                f"With {_lower(other.kind)} after {other.instant}, {name}.{first.column} of {first.symbol}, decided at "
-                f"{first.instant}, is {_show(first.after)} instead of {_show(first.before)}."
+                f"{to_how(other.kind, other.instant)}, {name}.{first.column} of {first.symbol}, decided at "
+                f"{first.instant}, is {to_said(first.after)} instead of {to_said(first.before)}."
             )
-            return place, Finding(_word(other.kind), other.kind, first.column, first.symbol, first.instant, said)
+            return place, Finding(to_word(other.kind), other.kind, first.column, first.symbol, first.instant, said)
     return None
 
 
@@ -288,13 +205,16 @@ def _differences(name: str, other: _Other, whole: Sequence[Decided]) -> Iterator
             yield found
 
 
-def _show(value: object) -> str:
+def to_said(value: object) -> str:
+    """A value within a sentence."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _lower(kind: str) -> str:
-    return kind[0].lower() + kind[1:]
+def to_how(kind: str, instant: pd.Timestamp) -> str:
+    """How another future was made, as a sentence begins."""
+    return f"With the files as they were at {instant}" if kind == FILES else f"With {kind} after {instant}"
 
 
-def _word(kind: str) -> str:
+def to_word(kind: str) -> str:
+    """The kind of a finding of that part."""
     return {CUT: "cut", NOISE: "noise", FILES: "files"}[kind]

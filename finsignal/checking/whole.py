@@ -9,10 +9,11 @@ import numpy as np
 from finsignal.checking.alone import check_lookback, check_symbols, check_texts
 from finsignal.checking.asker import Asker
 from finsignal.checking.by_heart import check_by_heart
-from finsignal.checking.cutting import FROM_FILES, check_choosing, check_cutting, list_chosen, make_settings
+from finsignal.checking.cutting import FROM_FILES, check_cutting, make_settings
 from finsignal.checking.fills import check_fills, check_known, tell_stated
 from finsignal.checking.findings import Checked, Part
 from finsignal.checking.foresight import check_foresight
+from finsignal.checking.searching import check_choosing, list_chosen
 from finsignal.checking.source_text import check_text
 from finsignal.checking.stamps import check_stamps
 from finsignal.checking.strategy_audit import audit_strategy, check_deeds
