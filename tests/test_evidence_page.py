@@ -47,9 +47,14 @@ def hostile_evidence() -> dict[str, Any]:
             return {key: spoil(item, key) for key, item in value.items()}
         if isinstance(value, list):
             return [spoil(item, name) for item in value]
-        return evil if isinstance(value, str) and name not in ("unit", "units", "kind", "word", "needs") else value
+        return evil if isinstance(value, str) and name not in ("unit", "units", "kind", "key") else value
 
-    return {**spoil(make_evidence()), "verdict": {**spoil(make_evidence()["verdict"]), "word": evil}}
+    evidence = spoil(make_evidence())
+    for answer in evidence["answers"]:
+        answer["key"] = evil
+        for figure in answer["figures"]:
+            figure["needs"] = "" if figure["value"] is not None else evil
+    return evidence
 
 
 @pytest.fixture(scope="module")
@@ -168,13 +173,17 @@ def test_a_model_that_nobody_knows_has_no_cut_off() -> None:
 @pytest.mark.parametrize("evil", HOSTILE)
 def test_foreign_text_in_the_evidence_stays_text(evil: str) -> None:
     run = judged_run(bars=40)
-    tags = {tag for tag, _ in Reader(make_report(**run)).elements}
+    harmless = Reader(make_report(**run))
+    tags = {tag for tag, _ in harmless.elements}
     run["summary"]["evidence"] = hostile_evidence()
     page = make_report(**run)
     hostile = Reader(page)
     assert {tag for tag, _ in hostile.elements} <= tags
     assert sum(tag == "script" for tag, _ in hostile.elements) == 3
     assert not any(name.startswith("on") for _, had in hostile.elements for name in had)
+    # A tag left open would swallow what follows, up to the end of one of the page's own.
+    count = {name: sum(tag == name for tag, _ in harmless.elements) for name in ("section", "svg", "text", "table")}
+    assert count == {name: sum(tag == name for tag, _ in hostile.elements) for name in count}
     assert all(re.fullmatch("[a-z0-9-]*", str(had["id"])) for _, had in hostile.elements if "id" in had)
     assert hostile.text.count(re.sub(r"\s+", " ", evil.replace("\x00", "\ufffd"))) > 20
 
