@@ -132,7 +132,8 @@ def list_power(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         ours = [row for row in rows if row["effect"] == effect and row["kind"] == POWER_KIND]
         found: dict[str, Any] = {"effect": effect, "markets": len(ours)}
         found["sharpe"] = float(np.median([row["sharpe"] or 0.0 for row in ours])) if ours else None
-        found["real"] = _share(row["word"] == "real" for row in ours)
+        real = to_rate("", (row["word"] == "real" for row in ours), (POWER, 1.0))
+        found |= {"real": real["rate"], "real_low": real["low"], "real_high": real["high"]}
         found |= {key: _share(_rejects(row, key) for row in ours) for key in (*TESTS, "ic")}
         found["interval above 0"] = _share(row["tests"]["luck"] for row in ours)
         found["deflated"] = _share(_sure(row["deflated"]) for row in ours)

@@ -20,7 +20,7 @@ LINES = {  # key of a row -> what it is called, its colour and width
 
 
 def to_svg(power: Sequence[Mapping[str, Any]], *, stated: float) -> str:
-    """Share of markets found over the planted effect, a line for the verdict and for each test."""
+    """Share of markets found over the planted effect: a line for each test, and for the verdict with its intervals."""
     most = max(row["effect"] for row in power) or 1.0
     wide, high = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
@@ -35,7 +35,7 @@ def to_svg(power: Sequence[Mapping[str, Any]], *, stated: float) -> str:
         'font-family="system-ui, sans-serif" font-size="12" fill="#334155">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         f'<text x="{LEFT}" y="24" font-size="16" font-weight="600" fill="#0f172a">How large an effect is found</text>',
-        f'<text x="{LEFT}" y="42">share of simulated markets, by what a true story is worth</text>',
+        f'<text x="{LEFT}" y="42">share of simulated markets, by what a true story is worth, with 95 % intervals</text>',
     ]
     for share in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
         dashes = ' stroke-dasharray="5 4"' if share == 0.8 else ""
@@ -60,6 +60,13 @@ def to_svg(power: Sequence[Mapping[str, Any]], *, stated: float) -> str:
             f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}" '
             'stroke-linejoin="round"/>'
         )
+    for row in power:
+        if row["real"] is not None:
+            at = x(row["effect"])
+            parts.append(
+                f'<line x1="{at}" x2="{at}" y1="{y(row["real_low"])}" y2="{y(row["real_high"])}" stroke="#0f172a"/>'
+                f'<circle cx="{at}" cy="{y(row["real"])}" r="4" fill="#0f172a"/>'
+            )
     for place, (name, colour, width) in enumerate(LINES.values()):
         at = TOP + 10 + 22 * place
         parts.append(

@@ -49,8 +49,10 @@ def test_rates_are_counted_and_told_when_out_of_bounds() -> None:
         row["p"]["shifted"] = 0.05
     for row in rows[:5]:
         row["p"]["shuffled"] = 0.01
-    for row in rows[:6]:
+    for row in rows[:3]:
         row["predicts"]["ic"] = [0.01, 0.2]
+    for row in rows[3:6]:
+        row["predicts"]["ic"] = [-0.2, -0.01]
     rows[0]["word"] = "real"
     rates = null_markets.list_rates(rows)
     assert find(rates, "shuffled")["rate"] == 0.05
@@ -102,6 +104,8 @@ def test_the_tables_and_the_curve_hold_the_power_of_each_effect() -> None:
     lines = [e for e in tree.iter() if e.tag.endswith("polyline")]
     assert len(lines) == 8
     assert all(len(line.attrib["points"].split()) == 3 for line in lines)
+    dots = [float(e.attrib["cy"]) for e in tree.iter() if e.tag.endswith("circle")]
+    assert dots[1] - dots[2] == pytest.approx(2 * (dots[0] - dots[1]), abs=0.2)  # 0, 30 and 90 %
 
 
 def test_what_is_done_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
