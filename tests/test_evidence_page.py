@@ -220,6 +220,8 @@ def test_figures_that_mean_the_same_share_a_scale_and_others_do_not() -> None:
     assert scales["lag_1"] == scales["lag_2"] == scales["lag_3"]
     assert scales["lag_1"][1] == pytest.approx(0.3 * 1.04)
     assert scales["ic"][1] == pytest.approx(9.0 * 1.04)
+    together = to_scales([*lags, other], together=True)
+    assert set(together.values()) == {scales["ic"]}
     assert to_scales([{**FIGURE, "low": None, "high": None}]) == {}  # its own length would be all of it
     assert to_scales([{**FIGURE, "unit": "p", "low": None}]) == {"ic": (0.0, 1.0)}
 

@@ -22,6 +22,7 @@ SHORT = {  # what the contents call a question
 TONES = {"real": "good", "not real": "bad"}
 STATES = {True: ("passed", "\u2713"), False: ("failed", "\u2715"), None: ("open", "\u2013")}
 SAID = {True: "passed", False: "failed", None: "not judged"}
+BESIDE = ("lasts",)  # questions whose figures are the same one of several parts
 ROWS = 6  # of a table that is shown without a click
 
 Answer = Mapping[str, Any]
@@ -87,7 +88,7 @@ def _question(answer: Answer, at: int, count: int) -> str:
         f'<section id="{_anchor(answer, at)}" class="question"><p class="sub over">Question {at + 1} of {count} · '
         f"{escape(_short(answer))}</p><h2>{escape(answer['question'])}</h2>"
         f'<p class="answer-said">{escape(answer["said"])}</p>'
-        + figures_table(answer.get("figures") or (), answer.get("curves") or ())
+        + figures_table(answer.get("figures") or (), answer.get("curves") or (), together=answer["key"] in BESIDE)
         + legend
         + curves_part(answer.get("curves") or ())
         + "".join(_table(part) for part in answer.get("tables") or ())
@@ -97,15 +98,18 @@ def _question(answer: Answer, at: int, count: int) -> str:
     )
 
 
-def figures_table(figures: Sequence[Mapping[str, Any]], curves: Sequence[Mapping[str, Any]] = ()) -> Html:
+def figures_table(
+    figures: Sequence[Mapping[str, Any]], curves: Sequence[Mapping[str, Any]] = (), *, together: bool = False
+) -> Html:
     """A row a figure: name, value with its interval, the interval drawn, p-value and number of observations.
 
-    A figure with a histogram of its own key among the curves shows that in small.
+    A figure with a histogram of its own key among the curves shows that in small. together: those of one unit are
+    drawn to one scale.
     """
     if not figures:
         return Html("")
     dealt = {curve["key"]: curve for curve in curves if curve.get("kind") == "histogram"}
-    scales = to_scales([figure for figure in figures if figure["key"] not in dealt])
+    scales = to_scales([figure for figure in figures if figure["key"] not in dealt], together=together)
     rows = "".join(
         _figure(
             figure,

@@ -19,12 +19,12 @@ Figure = Mapping[str, Any]
 Scale = tuple[float, float]
 
 
-def to_scales(figures: Sequence[Figure]) -> dict[str, Scale]:
+def to_scales(figures: Sequence[Figure], *, together: bool = False) -> dict[str, Scale]:
     """The ends of the scale of each figure that can be drawn, by key; 0 is always on it.
 
     Figures of one unit that are said to mean the same share a scale, so that their bands can be compared; so do three
     or more whose keys begin alike ("lag_1min", "lag_1bar", "lag_1day"). A probability goes from 0 to 1. A lone value
-    without an interval has no scale: its own length would be all of it.
+    without an interval has no scale: its own length would be all of it. together: all of one unit share one.
     """
     drawn = [figure for figure in figures if is_drawn(figure)]
     meant = Counter((figure["unit"], figure.get("said", "")) for figure in drawn)
@@ -35,6 +35,8 @@ def to_scales(figures: Sequence[Figure]) -> dict[str, Scale]:
         said = figure.get("said", "")
         name = said if said and meant[figure["unit"], said] > 1 else figure["key"]
         name = _begin(figure) if begun[figure["unit"], _begin(figure)] > 2 else name
+        if together:
+            name = ""
         if is_probability(figure):
             scales[figure["key"]] = (0.0, 1.0)
         else:
