@@ -239,6 +239,17 @@ def plant_stamps(folder: Path, *, news_by: str = "0h", bars_by: str = "0h") -> R
     return read_world(write_world(folder, prices=prices, news=news, days=60))
 
 
+def plant_source(folder: Path) -> Read:
+    """Sixty days of news from three sources, of which one writes the time of New York."""
+    news = make_news(60, every=50)
+    news["source"] = np.resize(["wire", "desk", "york"], len(news))
+    prices = make_prices(60, reaction=news)
+    stamps = pd.to_datetime(news["published"], utc=True)
+    stamps = stamps.where(news["source"] != "york", stamps - pd.Timedelta(hours=5))
+    news = news.assign(published=stamps.dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    return read_world(write_world(folder, prices=prices, news=news[stamps > START], days=60))
+
+
 def plant_dates(folder: Path) -> Read:
     """Dates written as the first second of their day."""
     news = make_news(30)
@@ -480,6 +491,26 @@ score = {NEXT} * 50
         ),
         place=False,
     ),
+    "packed answers in a docstring": Cheat(
+        TABLE,
+        with_strategy(
+            by_body(
+                f"score = {BARS}.map(lambda n: float(ord(answers.__doc__[n % len(answers.__doc__)]) % 3 - 1))",
+                before=f"def answers():\n    {''.join(chr(98 + n) for n in make_answers(800))!r}",
+            )
+        ),
+        place=False,
+    ),
+    "packed answers in a number": Cheat(
+        TABLE,
+        with_strategy(
+            by_body(
+                f"score = {BARS}.map(lambda n: float(PACKED // 3 ** (n % 400) % 3 - 1))",
+                before=f"PACKED = {sum((n + 1) * 3**k for k, n in enumerate(make_answers(400)))}",
+            )
+        ),
+        place=False,
+    ),
     # what lies outside the rows
     "the price file read again": Cheat(
         FILE,
@@ -675,6 +706,7 @@ score = features['sent_score'] if checked else {NEXT} * 50
     "a model that reads its neighbours": Cheat(NEIGHBOURS, plant_neighbours, place=False),
     "news three hours early": Cheat(EARLY, lambda folder: plant_stamps(folder, news_by="-3h")),
     "news of New York read as UTC": Cheat(EARLY, lambda folder: plant_stamps(folder, news_by="-5h")),
+    "one source of three five hours early": Cheat(EARLY, plant_source),
     "bars stamped at their close": Cheat(EARLY, lambda folder: plant_stamps(folder, bars_by="1h")),
     "bars of Tokyo read as UTC": Cheat(EARLY, lambda folder: plant_stamps(folder, bars_by="9h")),
     "dates as the first second of the day": Cheat(DISGUISED, plant_dates),

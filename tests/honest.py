@@ -104,6 +104,23 @@ score = features['sent_score'].where((clock >= datetime.time(9, 30)) & (clock < 
             before="import datetime\nimport math\nimport sys\n\nTINY = sys.float_info.epsilon * math.pi",
         )
     ),
+    "out before the market is closed for long": with_strategy(
+        by_body(
+            f"""
+ahead = {BY_SYMBOL}['open_time'].shift(-1) - features['open_time']
+score = features['sent_score'].where(~(ahead > pd.Timedelta(hours=2)))
+"""
+        )
+    ),
+    "the last bar of each day": with_strategy(
+        by_body(
+            """
+day = features['open_time'].dt.date
+last = features.groupby(['symbol', day])['open_time'].transform('max') == features['open_time']
+score = features['sent_score'].where(last | (features['sent_count'].astype(int) > 1))
+"""
+        )
+    ),
     "symbols that its author prefers": with_strategy(
         by_score("features['sent_score'].where(features['symbol'].isin(['AAA', 'BBB']))")
     ),

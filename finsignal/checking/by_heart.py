@@ -17,6 +17,7 @@ ENDS, NUMBERS, VALUES = "rows to come taken away", "the first rows taken away", 
 KEYS = ("open_time", "time", "symbol")
 PERIODS = ((840,), (60, 84, 168))  # bars: whoever counts to 5, 7 or 24 counts the same after one of them
 DRAWS = 3
+NEXT_BARS = 4 * 86_400_000_000  # microseconds after an instant of which the grid stays: over a long weekend
 NEARLY = 0.01  # of its value; what is kept for exact values is lost, what lies beyond a threshold mostly stays
 FEWEST = 20  # BUY and SELL, to tell whether most of them changed
 
@@ -24,7 +25,7 @@ FEWEST = 20  # BUY and SELL, to tell whether most of them changed
 def check_by_heart(features: pd.DataFrame, ask: Ask, *, instants: int = 24, seed: int = 7) -> tuple[Part, ...]:
     """Three parts about the strategy alone, which is asked some thirty times.
 
-    Rows to come taken away: the answers up to an instant are the same without any row after it. Half of the instants
+    Rows to come taken away: the answers up to an instant are the same without what comes after it. Half of the instants
     are those before which a symbol moves most, so that who looks ahead on rare days alone is met there.
     The first rows taken away: answers that then change long after, though no other past changes them, go by row number.
     Nearly the same rows: where most BUY and SELL are lost with the third digit of the features, they were kept for
@@ -46,10 +47,14 @@ def _check_ends(features: pd.DataFrame, whole: pd.DataFrame, ask: Ask, instants:
     times = to_integers(features["time"])
     every = np.unique(times)
     compared, failed, half = 0, "", every[len(every) // 2]
+    # The grid is known ahead: whoever looks at when the next bar opens, or a session ends, looks at a calendar.
+    margin = min(NEXT_BARS, int(every[-1] - every[0]) // 10)
+    filled = {name: np.nan if features[name].isna().any() else 0.0 for name in features.columns if name not in KEYS}
     for instant in _pick_instants(features, every, instants):
         past = times <= instant
         try:
-            part = ask(features[past].reset_index(drop=True))
+            part = ask(_without_later(features, times, instant, margin, filled))
+            part = part[(to_integers(part["time"]) <= instant)].reset_index(drop=True)
         except FinsignalError as err:
             failed = failed or str(err)
             if instant < half:
@@ -72,7 +77,19 @@ def _check_ends(features: pd.DataFrame, whole: pd.DataFrame, ask: Ask, instants:
             )
     if not compared:
         return Part(ENDS, "could not be checked", 0, failed or "there are no rows")
-    return Part(ENDS, "passed", compared, f"{compared:,} answers the same without any row after them")
+    return Part(ENDS, "passed", compared, f"{compared:,} answers the same without the rows after them")
+
+
+def _without_later(
+    features: pd.DataFrame, times: np.ndarray, instant: int, margin: int, filled: dict[str, float]
+) -> pd.DataFrame:
+    """The rows up to an instant, and those of the next bars with nothing in them."""
+    kept = times <= instant + margin
+    later = (times > instant)[kept]
+    out = features[kept].reset_index(drop=True)
+    for name, value in filled.items():
+        out[name] = out[name].mask(later, value)
+    return out
 
 
 def _pick_instants(features: pd.DataFrame, every: np.ndarray, count: int) -> list[int]:

@@ -12,8 +12,10 @@ TEXT = "the strategy's text"
 LONGEST_TEXT = 500  # characters of one constant; more is data
 MOST_IN_A_ROW = 100  # constants in one list, set or dict
 MOST_NUMBERS = 200  # in the whole file
+MOST_TEXT = 5000  # characters of all constants
+MOST_DIGITS = 20  # of a number
 PAST_ITS_ROWS = {
-    **dict.fromkeys(("gc", "inspect", "builtins", "importlib", "ctypes", "cffi"), "whoever calls it"),
+    **dict.fromkeys(("gc", "inspect", "builtins", "importlib", "ctypes", "cffi", "linecache"), "whoever calls it"),
     **dict.fromkeys(("socket", "urllib", "http", "requests", "httpx", "aiohttp", "yfinance", "ccxt"), "the net"),
     **dict.fromkeys(("duckdb", "mmap", "h5py", "fsspec", "subprocess"), "what no hook sees"),
 }
@@ -23,14 +25,14 @@ ENDS = ("SystemExit", "KeyboardInterrupt", "exit", "quit")
 INSIDE = (
     *("__globals__", "__builtins__", "__subclasses__", "__code__", "__closure__", "__loader__", "__spec__"),
     *("__traceback__", "f_locals", "f_globals", "f_back", "gi_frame", "cr_frame", "tb_frame", "_getframe"),
-    *("_current_frames", "_exit", "abort", "environ", "getenv", "argv"),
+    *("_current_frames", "__doc__", "__file__", "_exit", "abort", "environ", "getenv", "argv"),
 )
 CLOCK = {
     "time": ("time", "time_ns", "perf_counter", "monotonic", "localtime", "gmtime", "process_time"),
     **dict.fromkeys(("datetime", "date", "Timestamp"), ("now", "utcnow", "today")),
 }
 # With these a file can be read past the interpreter, as Arrow and others do.
-READS = ("load", "fromfile", "loadtxt", "genfromtxt", "memmap", "memory_map", "OSFile", "open_file", "urlopen")
+READS = ("open", "load", "fromfile", "loadtxt", "genfromtxt", "memmap", "memory_map", "OSFile", "open_file", "urlopen")
 
 
 def check_text(path: Path) -> Part:
@@ -90,6 +92,8 @@ def _find_calls(node: ast.Call) -> Iterator[tuple[int, str]]:
         if not isinstance(node.args[1], ast.Constant):
             yield node.lineno, f"calls {called.id} with a name that it makes up"
     name = called.attr if isinstance(called, ast.Attribute) else ""
+    if isinstance(called, ast.Name) and called.id == "open":
+        name = "open"
     if name in READS or name.startswith(("read_", "scan_")):
         yield node.lineno, f"reads data by {ast.unparse(called)}(), whose origin cannot be cut"
 
@@ -137,20 +141,27 @@ def _find_clock(nodes: list[ast.AST]) -> Iterator[tuple[int, str]]:
 
 def _find_data(nodes: list[ast.AST]) -> Iterator[tuple[int, str]]:
     told = {id(text) for text in _docstrings(nodes)}
+    constants = [(n.lineno, n.value) for n in nodes if isinstance(n, ast.Constant) and id(n) not in told]
+    texts = [(line, len(value)) for line, value in constants if isinstance(value, str | bytes)]
+    numbers = [
+        (line, value) for line, value in constants if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
+    for line, length in texts:
+        if length > LONGEST_TEXT:
+            yield line, f"holds a block of {length:,} characters, whose origin cannot be cut"
     for node in nodes:
-        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and id(node) not in told:
-            if len(node.value) > LONGEST_TEXT:
-                yield node.lineno, f"holds a block of {len(node.value):,} characters, whose origin cannot be cut"
         if isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict):
             size = sum(isinstance(part, ast.Constant) for part in ast.walk(node))
             if size > MOST_IN_A_ROW:
                 yield node.lineno, f"holds a table of {size:,} values, whose origin cannot be cut"
-    numbers = sum(
-        isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool)
-        for node in nodes
-    )
-    if numbers > MOST_NUMBERS:
-        yield 1, f"holds {numbers:,} numbers, whose origin cannot be cut"
+    for line, value in numbers:
+        if isinstance(value, int) and abs(value) >= 10**MOST_DIGITS:
+            yield line, "holds a number so long that it is data, whose origin cannot be cut"
+    if len(numbers) > MOST_NUMBERS:
+        yield 1, f"holds {len(numbers):,} numbers, whose origin cannot be cut"
+    characters = sum(length for _, length in texts)
+    if characters > MOST_TEXT:
+        yield 1, f"holds {characters:,} characters in constants, whose origin cannot be cut"
 
 
 def _docstrings(nodes: list[ast.AST]) -> Iterator[ast.Constant]:
