@@ -223,6 +223,32 @@ def test_only_what_is_known_at_tested_decisions_is_dealt_anew(monkeypatch: pytes
         assert moved[tested].mean() > 0.5
 
 
+def test_flipping_leaves_each_symbol_as_many_good_stories_as_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = make_world(2, good=0.7, features={"max_age": 0})  # so that a story told again a day later counts again
+    seen: list[tuple[pd.DataFrame, np.ndarray]] = []
+    aggregate = dealing.aggregate_worlds
+
+    def spy(texts: pd.DataFrame, said: np.ndarray, **options: Any) -> np.ndarray:
+        seen.append((texts, said))
+        return aggregate(texts, said, **options)
+
+    monkeypatch.setattr(dealing, "aggregate_worlds", spy)
+    run_permutations(case, kinds=("flipped",), draws=39)
+    ((texts, said),) = seen
+    own = (texts["p_positive"] > texts["p_negative"]).to_numpy()
+    good = said[:, 2] > said[:, 0]
+    first = ~texts["story"].duplicated().to_numpy()
+    for code in range(4):
+        ours = first & (texts["code"] == code).to_numpy()
+        assert (good[:, ours].sum(axis=1) == own[ours].sum()).all()
+        assert (good[:, ours] != own[ours]).any()
+    # A story's repeats go with it, and how sure a text is stays.
+    again = texts.loc[~first, "story"].map(texts.loc[first].reset_index().set_index("story")["index"]).to_numpy()
+    assert len(again) > 20
+    assert np.array_equal(good[:, again], good[:, ~first])
+    assert np.array_equal(said.max(axis=1), np.broadcast_to(texts[list(PROBABILITIES)].max(axis=1), said[:, 0].shape))
+
+
 # ------------------------------------------------------------------------------------------- what is found and what not
 
 

@@ -165,6 +165,9 @@ def test_a_plain_strategy_is_asked_once_for_all_and_one_that_mixes_worlds_once_f
     ask_worlds(features, columns, strategy=counted(plain), parameters=PARAMETERS.empty())
     assert sizes == [1, 1, 1, 9]
     sizes.clear()
+    ask_worlds(features, columns, strategy=counted(against_its_past), parameters=PARAMETERS.empty())
+    assert sizes == [1, 1, 1, 9, 9]  # the second time each world's symbols have names of their own
+    sizes.clear()
     ask_worlds(features, columns, strategy=counted(over_all_rows), parameters=PARAMETERS.empty())
     assert sizes == [1, 1, 1, 9, 9] + [1] * 9
 
