@@ -142,8 +142,8 @@ def test_instants_are_spread_over_the_grid_and_half_stand_between_decisions(worl
 
 def test_settings_are_fewer_where_there_is_much_to_decide(tiny_run: RunFile) -> None:
     run = replace(tiny_run, parameters={}, search={"buy_threshold": (1.0, 2.0, 3.0, 4.0, 5.0)})
-    tried = {bars: [values["buy_threshold"] for values in make_settings(run, bars)] for bars in (120, 15_000, 90_000)}
-    assert tried == {120: [1.0, 3.0, 5.0], 15_000: [1.0, 5.0], 90_000: [1.0]}
+    tried = {bars: [values["buy_threshold"] for values in make_settings(run, bars)] for bars in (120, 30_000, 90_000)}
+    assert tried == {120: [1.0, 3.0, 5.0], 30_000: [1.0, 5.0], 90_000: [1.0]}
     assert make_settings(replace(run, search={}), 120) == [{}]
     with pytest.raises(ConfigError, match="without a value to try"):
         make_settings(replace(run, search={"buy_threshold": ()}), 120)

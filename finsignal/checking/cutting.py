@@ -21,9 +21,9 @@ from finsignal.study.inputs import read_inputs
 from finsignal.tables import to_integers
 
 SETTINGS = 3  # of [search] that a run is decided with: the first, the last, and one between
-ROWS = 60_000  # decisions of all these settings together; a run of more is decided with fewer of them
+ROWS = 150_000  # decisions of all these settings together; a run of more is decided with fewer of them
 LEAST = 1e-12
-FROM_FILES = 2  # instants at which the files themselves are read again, as they were then
+FROM_FILES = 2  # instants at most at which the files themselves are read again, as they were then
 CUT, NOISE, FILES = "the future cut off", "the future replaced by noise", "the files as they were then"
 TABLES = ("features", "signals", "weights")
 
@@ -131,7 +131,8 @@ def check_cutting(
     failed: dict[str, list[str]] = {}
     asked = [(t, CUT if number % 2 == 0 else NOISE) for number, t in enumerate(instants)]
     if run.prices_path and run.news_path:
-        asked += [(t, FILES) for t in instants[1 :: max(len(instants) // FROM_FILES, 1)][:FROM_FILES]]
+        # Late ones: a file may begin later than the run for one of its symbols, and could not be read before that.
+        asked += [(t, FILES) for t in dict.fromkeys([instants[len(instants) // 2], instants[-1]])]
     for instant, kind in sorted(asked):
         try:
             if kind == FILES:

@@ -19,7 +19,7 @@ from finsignal.study.choosing import choose_settings, to_chosen_parameters
 from finsignal.study.deciding import decide_run
 
 CHOOSING = "settings chosen"
-LONG = 300_000  # decisions of all settings tried, beyond which choosing takes minutes
+LONG = 1_000_000  # decisions of all settings tried, beyond which choosing takes minutes
 
 
 def check_choosing(
