@@ -65,10 +65,15 @@ def answer_news(case: Case, *, progress: bool = False) -> Answer:
         ("", "percent", "ratio", "percent", "count"),
         tuple(_row(case, name, result) for name, result in accounts),
     )
-    notes = (
-        "Price-only deals by ranks over the whole period, which no one had at the time: that makes it harder to beat.",
-    )
-    return Answer("news", QUESTION, _say(told), (*told, *figures), (), (table,), notes)
+    notes = [
+        "Price-only deals by ranks over the whole period, which no one had at the time: that makes it harder to beat."
+    ]
+    if case.run.weights.slots < len(case.run.symbols):
+        notes.append(
+            "Where every text says the same and there are more symbols than slots, the first by name are held: the "
+            "mere hours of the news then hold much the same few symbols throughout."
+        )
+    return Answer("news", QUESTION, _say(told), (*told, *figures), (), (table,), tuple(notes))
 
 
 def _compare(case: Case, placebo: Placebo) -> Figure:
