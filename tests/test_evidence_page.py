@@ -34,7 +34,8 @@ CURVE = {"key": "c", "name": "C", "x": [1.0, 2.0, 3.0], "y": [0.1, 0.2, 0.3], "x
 def judged_run(word: str = "cannot tell", *, bars: int = 400) -> dict[str, Any]:
     """The arguments of make_report for a run that never happened, with its evidence."""
     run = make_run(bars=bars, symbols=["AAPL", "MSFT"], trades=9)
-    run["summary"]["evidence"] = make_evidence(word)
+    summary = run["summary"]
+    summary["evidence"], summary["account"] = make_evidence(word), summary["verdict"]
     return run
 
 
@@ -141,7 +142,7 @@ def test_without_evidence_the_page_has_nothing_of_it() -> None:
 def test_the_account_alone_is_told_only_where_it_says_something_else() -> None:
     run = judged_run(bars=40)
     assert "By its account alone: cannot tell" in make_report(**run)
-    run["summary"]["verdict"] = {"word": "cannot tell", "reasons": run["summary"]["evidence"]["verdict"]["facts"]}
+    run["summary"]["account"] = {"word": "cannot tell", "reasons": run["summary"]["evidence"]["verdict"]["facts"]}
     assert "By its account alone" not in make_report(**run)
 
 

@@ -146,10 +146,6 @@ def judge_run(options: argparse.Namespace, *, evidence: bool = False) -> None:
         print_json({**study.summary, "folder": str(folder), "report": str(folder / "report.html")})
     else:
         print(to_text(study.summary))
-        if evidence:
-            from finsignal.report.terminal import to_evidence_text
-
-            print(f"\n{to_evidence_text(study.summary['evidence'])}")
         print(f"\n{folder / 'report.html'}")
 
 

@@ -58,7 +58,7 @@ def make_report(
     first, questions = Html(sections.verdict_part(word, verdict.get("reasons", ())) + "\n" + tiles), Html("")
     if evidence:
         first = evidence_part(evidence)
-        questions = Html(tiles + account_part(verdict, evidence) + questions_part(evidence))
+        questions = Html(tiles + account_part(summary.get("account") or {}, evidence) + questions_part(evidence))
         word = str(evidence["verdict"]["word"])
         windows_note = "Each window of the test begins at a dotted upright line. " * bool(list_windows(summary))
         equity_note = f"{equity_note} {windows_note}{tell_cutoffs(result.equity.index, cutoffs)}".strip()

@@ -15,11 +15,18 @@ SYMBOLS = 8  # of many symbols so many are named, as in the report
 
 
 def to_text(summary: Mapping[str, Any]) -> str:
-    """The summary on about thirty lines of at most a hundred characters, a dash where a figure is not defined."""
+    """The summary on lines of at most a hundred characters, a dash where a figure is not defined.
+
+    Where evidence was asked, its verdict and tests come first and its questions last.
+    """
     period, texts, figures, model = (summary[k] for k in ("period", "texts", "performance", "model"))
     lines = [f"{summary['name']}: {summary['verdict']['word'].upper()}"]
     lines += [_wrap(note, "  ! ") for note in summary["notes"]]
     lines += [_wrap(reason, "  ") for reason in summary["verdict"]["reasons"]]
+    evidence = summary.get("evidence")
+    if evidence:
+        lines += ["", *_test_lines(evidence["verdict"])]
+        lines += [_row("account" * (not at), reason) for at, reason in enumerate(summary["account"]["reasons"])]
     lines += [
         "",
         _row(
@@ -101,6 +108,8 @@ def to_text(summary: Mapping[str, Any]) -> str:
             f"  {row['name'][:33]:<34}{_percent(row['net_return']):>9}{_percent(row['gross_return']):>9}"
             f"{_number(row['sharpe']):>9}{_number(row['sharpe_error']):>7}{_percent(row['max_drawdown']):>10}{row['trades']:>8}"
         )
+    if evidence:
+        lines += _question_lines(evidence)
     lines += ["", "Not financial advice."]
     return "\n".join(lines)
 
@@ -113,16 +122,26 @@ def to_evidence_text(evidence: Mapping[str, Any]) -> str:
     verdict = evidence["verdict"]
     lines = [f"IS IT REAL? {_clean(verdict['word']).upper()}"]
     lines += [_wrap(_clean(fact), f"  {at}. ") for at, fact in enumerate(verdict.get("facts") or (), start=1)]
+    return "\n".join([*lines, *_test_lines(verdict), *_question_lines(evidence)])
+
+
+def _test_lines(verdict: Mapping[str, Any]) -> list[str]:
+    lines = []
     for passed, said in ((True, "passed"), (False, "failed"), (None, "not judged")):
         names = [_clean(test["name"]) for test in verdict.get("tests") or () if test["passed"] is passed]
         if names:
             lines.append(_row(said, ", ".join(names)))
+    return lines
+
+
+def _question_lines(evidence: Mapping[str, Any]) -> list[str]:
+    lines = []
     for answer in evidence.get("answers") or ():
         lines += ["", _clean(answer["question"]).upper(), _wrap(_clean(answer["said"]), "  ")]
         for figure in answer.get("figures") or ():
             lines += _figure_lines(figure)
         lines += [_wrap(_clean(note), "  ! ") for note in answer.get("notes") or ()]
-    return "\n".join(lines)
+    return lines
 
 
 def _figure_lines(figure: Mapping[str, Any]) -> list[str]:

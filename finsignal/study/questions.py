@@ -38,8 +38,9 @@ def add_evidence(
 ) -> Study:
     """The study with summary["evidence"]: a verdict and the answers to all questions, as plain values for JSON.
 
-    Its verdict takes the place of the one that the figures alone gave. trials are those of the whole study, this one
-    among them (`trials.count_trials`). looked_ahead is what `checking.check_run` found, None where it was not asked.
+    Its verdict takes the place of the one that the figures alone gave, which stays as summary["account"]. trials are
+    those of the whole study, this one among them (`trials.count_trials`). looked_ahead is what `checking.check_run`
+    found, None where it was not asked.
     """
     answers = ask_questions(study.case, trials=trials, draws=draws, progress=progress)
     performance = study.summary["performance"]
@@ -52,7 +53,9 @@ def add_evidence(
     )
     found = {"verdict": verdict, "answers": [to_plain(answer) for answer in answers], "looked_ahead": looked_ahead}
     judged = {"word": verdict["word"], "reasons": verdict["facts"]}
-    return replace(study, summary={**study.summary, "verdict": judged, "evidence": found}, trials=trials)
+    before = study.summary["verdict"]
+    summary = {**study.summary, "verdict": judged, "account": before, "evidence": found}
+    return replace(study, summary=summary, trials=trials)
 
 
 def is_unseen(case: Case) -> bool | None:
