@@ -246,6 +246,16 @@ def test_the_drift_of_the_market_is_no_prediction():
         assert abs(drift.value) < 0.01  # five bars of the market's drift are 0.02
 
 
+def test_good_news_at_every_bar_says_nothing_of_a_symbol_alone():
+    _, prices = make_market(9, symbols=1)
+    bars = np.arange(len(DAILY))
+    events = make_events(np.zeros(len(bars), dtype=int), bars, np.ones(len(bars)))
+    every, half = (ask(rows, prices).find("event_drift") for rows in (events, events.iloc[::2]))
+    # The mean that is taken off is that of the same bars: nothing is left, and that is sure.
+    assert abs(every.value) < 1e-9
+    assert every.high - every.low < (half.high - half.low) / 5
+
+
 # --- bad input ------------------------------------------------------------------------------------------------------
 
 

@@ -50,8 +50,8 @@ def estimate(
     """Estimates with the errors of their `moments`, as `to_errors` takes them.
 
     leverage: (sessions, columns), the share that each session's stories have in the estimate, which they pull towards
-    themselves: moments are divided by 1 less that of the sessions with which they overlap. Without overlap that is the
-    jackknife, which leaves out a session at a time (MacKinnon, Nielsen & Webb 2023, doi:10.1002/jae.2945).
+    themselves: moments are divided by 1 less it. Without overlap that is the jackknife, which leaves out a session at a
+    time (MacKinnon, Nielsen & Webb 2023, doi:10.1002/jae.2945).
 
     A correlation has its interval and test on Fisher's scale, atanh(value) with error / (1 - value**2), on which the
     error does not depend on the value; without it samples with a large correlation by chance would be told from 0 too
@@ -59,8 +59,7 @@ def estimate(
     """
     from scipy.special import stdtr, stdtrit
 
-    pulled = np.minimum(_sum_near(leverage, lags), MOST_LEVERAGE)
-    errors, freedom = to_errors(moments / (1 - pulled), lags, clusters=clusters)
+    errors, freedom = to_errors(moments / (1 - np.minimum(leverage, MOST_LEVERAGE)), lags, clusters=clusters)
     known = np.where(freedom > 0, freedom, np.nan)
     middle = value
     if correlation:
@@ -111,19 +110,6 @@ def to_errors(moments: np.ndarray, lags: np.ndarray, *, clusters: np.ndarray) ->
     freedom = freedom.astype(float)
     freedom[good] = 1 / (1 / freedom[good] + excess / 2)
     return errors, freedom
-
-
-def _sum_near(leverage: np.ndarray, lags: np.ndarray) -> np.ndarray:
-    """For each session and column the sum over the `lags` + 1 sessions around it."""
-    size = len(leverage)
-    if not size:
-        return leverage
-    total = np.concatenate([np.zeros((1, leverage.shape[1])), np.cumsum(leverage, axis=0)])
-    back = (lags + 1) // 2
-    at = np.arange(size)[:, None]
-    low, high = np.maximum(at - back, 0), np.minimum(at - back + lags + 1, size)
-    columns = np.arange(leverage.shape[1])
-    return total[high, columns] - total[low, columns]
 
 
 def count_needed(lag: int) -> int:
