@@ -253,54 +253,66 @@ def make_market(quotes: dict[str, list[float]], closes: dict[str, list[float]], 
     return to_market(prices, weights, bars, costs=costs, orders=NO_RULES, exits=NO_EXITS)
 
 
-def test_a_gain_runs_from_open_to_open_and_at_the_end_to_the_close() -> None:
-    market = make_market({"A": [100, 110, 99]}, {"A": [105, 100, 198]})
-    assert worlds.make_gains(market, delisting_return=-0.5).T.tolist() == [pytest.approx([0.1, -0.1, 1.0])]
+def test_a_gain_runs_from_open_to_close_and_on_to_the_next_open() -> None:
+    inside, after = worlds.make_gains(make_market({"A": [100, 110, 99]}, {"A": [105, 99, 198]}), delisting_return=-0.5)
+    assert inside.T.tolist() == [pytest.approx([0.05, -0.1, 1.0])]
+    assert after.T.tolist() == [pytest.approx([0.05, 0.0, 0.0])]  # of the open: 110 less 105 is 5 of 100
 
 
-def test_where_a_bar_did_not_print_its_last_close_stands_for_its_open() -> None:
+def test_where_a_bar_did_not_print_its_last_close_stands_for_it() -> None:
     market = make_market({"A": [NONE, 100, NONE, 120]}, {"A": [NONE, 80, NONE, 120]})
-    # From 100 to the close of 80, which stands for the missing open; from it to 120; and to the close.
-    assert worlds.make_gains(market, delisting_return=-0.5).T.tolist() == [pytest.approx([0, -0.2, 0.5, 0])]
+    inside, after = worlds.make_gains(market, delisting_return=-0.5)
+    assert inside.T.tolist() == [pytest.approx([0, -0.2, 0, 0])]
+    assert after.T.tolist() == [pytest.approx([0, 0, 0.5, 0])]  # from 80, which stands for the missing bar, to 120
 
 
 def test_a_symbol_that_is_gone_earns_its_delisting_return_once() -> None:
     market = make_market({"A": [100, 100, NONE, NONE, NONE]}, {"A": [100, 80, NONE, NONE, NONE]}, after=3)
-    # The close of 80 halves to 40, from an open of 100.
-    assert worlds.make_gains(market, delisting_return=-0.5).T.tolist() == [pytest.approx([0, -0.6, 0, 0, 0])]
+    inside, after = worlds.make_gains(market, delisting_return=-0.5)
+    assert inside.T.tolist() == [pytest.approx([0, -0.2, 0, 0, 0])]
+    assert after.T.tolist() == [pytest.approx([0, -0.4, 0, 0, 0])]  # the close of 80 halves to 40, of an open of 100
 
 
 def test_dividends_and_funding_go_to_what_was_held_before() -> None:
     market = make_market({"A": [100, 100, 100]}, {"A": [100, 100, 100]})
     paid = np.array([[7.0], [5.0], [0.0]])
-    got = worlds.make_gains(market, delisting_return=-0.5, dividends=paid)
-    assert got.T.tolist() == [pytest.approx([0.05, 0, 0])]  # that of the first bar goes to nobody
+    inside, after = worlds.make_gains(market, delisting_return=-0.5, dividends=paid)
+    assert inside.tolist() == [[0], [0], [0]]
+    assert after.T.tolist() == [pytest.approx([0.05, 0, 0])]  # that of the first bar goes to nobody
     rates = (np.array([[0.5], [0.02], [0.0]]), np.array([[0.01], [0.0], [0.03]]))
-    got = worlds.make_gains(market, delisting_return=-0.5, rates=rates)
-    assert got.T.tolist() == [pytest.approx([-0.03, 0, -0.03])]
+    inside, after = worlds.make_gains(market, delisting_return=-0.5, rates=rates)
+    assert inside.T.tolist() == [pytest.approx([-0.01, 0, -0.03])]
+    assert after.T.tolist() == [pytest.approx([-0.02, 0, 0])]
 
 
 def test_with_a_close_of_sessions_the_night_is_not_earned() -> None:
     opens, closes = [100.0] * 26, [100.0] * 26
     closes[23], opens[24] = 90.0, 200.0  # the last bar of the first day, and the first of the next
     market = make_market({"A": opens}, {"A": closes})
-    assert worlds.make_gains(market, delisting_return=-0.5)[23, 0] == pytest.approx(1.0)
-    assert worlds.make_gains(market, delisting_return=-0.5, session_close=True)[23, 0] == pytest.approx(-0.1)
+    assert worlds.make_gains(market, delisting_return=-0.5)[1][23, 0] == pytest.approx(1.1)
+    inside, after = worlds.make_gains(market, delisting_return=-0.5, session_close=True)
+    assert (inside[23, 0], after[23, 0]) == pytest.approx((-0.1, 0.0))
 
 
 def test_an_account_earns_its_weights_less_the_cost_of_their_changes() -> None:
-    gains = np.array([[0.10, 0.0], [0.02, -0.04], [0.0, 0.0], [0.01, 0.01]])
+    inside = np.array([[0.10, 0.0], [0.02, -0.04], [0.0, 0.0], [0.01, 0.01]])
+    gains = (inside, np.zeros((4, 2)))
     weights = np.array([[[0.5, 0.0], [0.5, -0.5], [0.5, -0.5], [0.0, 0.0]], [[0.0, 0.0]] * 4])
-    daily = worlds.earn(weights, gains, printed=np.ones((4, 2), bool), cost=0.01, days=np.array([0, 2]))
+    every = np.ones((4, 2), bool)
+    daily = worlds.earn(weights, gains, printed=every, cost=0.01, days=np.array([0, 2]))
     # 0.05 - 0.005, 0.01 + 0.02 - 0.005; then 0, and 1 of value left at 0.01.
     assert daily.tolist() == [pytest.approx([0.07, -0.01]), [0, 0]]
+    # What a bar earns after its close comes to the day of the next, with the weight of the bar itself.
+    nights = (inside, np.array([[0.0, 0.0], [0.2, 0.1], [0.0, 0.0], [9.0, 9.0]]))
+    daily = worlds.earn(weights, nights, printed=every, cost=0.01, days=np.array([0, 2]))
+    assert daily[0].tolist() == pytest.approx([0.07, -0.01 + 0.1 - 0.05])
     # An order at a bar that did not print waits for the next: the short of bar 1 begins at bar 2.
-    printed = np.ones((4, 2), bool)
+    printed = every.copy()
     printed[1, 1] = False
     daily = worlds.earn(weights, gains, printed=printed, cost=0.01, days=np.array([0, 2]))
     assert daily[0].tolist() == pytest.approx([0.045 + 0.01, -0.015])
     # Left at the close of the first day, and entered again on the second: two times 1 more is traded.
-    daily = worlds.earn(weights, gains, printed=np.ones((4, 2), bool), cost=0.01, days=np.array([0, 2]), flat=True)
+    daily = worlds.earn(weights, gains, printed=every, cost=0.01, days=np.array([0, 2]), flat=True)
     assert daily[0].tolist() == pytest.approx([0.07 - 0.01, -0.01 - 0.01])
 
 

@@ -20,37 +20,37 @@ def make_gains(
     rates: tuple[np.ndarray, np.ndarray] | None = None,
     dividends: np.ndarray | None = None,
     session_close: bool = False,
-) -> np.ndarray:
-    """What a long position of 1 earns from each bar's open to the next, (bars, symbols), a fraction.
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a long position of 1 at each bar's open earns up to its close, and from there to the next open.
 
-    Of the last bar to its close; with `session_close` that is so for the last bar of each session. Where a bar did not
-    print its last known close stands for its open, and before the first 0 is earned. Dividends are received at the open
-    that they are paid at, funding (`cashflows.to_rates`) is paid as it settles. A symbol that is gone for good earns
-    its delisting return once, and then nothing.
+    Both (bars, symbols), fractions of the open. Where a bar did not print its last known close stands for it, and
+    before the first 0 is earned. Nothing is earned after the last bar, and with `session_close` after the last of each
+    session. Dividends are received at the open that they are paid at, funding (`cashflows.to_rates`) is paid as it
+    settles. A symbol that is gone for good earns its delisting return once, and then nothing.
     """
-    before = np.vstack([np.zeros(market.marks.shape[1]), market.marks[:-1]])
+    close = market.marks.copy()
+    before = np.vstack([np.zeros(close.shape[1]), close[:-1]])
     price = np.where(np.isfinite(market.opens), market.opens, before)
-    after = np.vstack([price[1:], market.marks[-1]])
     for s in np.flatnonzero(market.gone >= 0):
         gone = int(market.gone[s])
-        left = before[gone, s] * (1 + delisting_return) if gone < len(price) else 0.0
-        price[gone:, s] = left
-        after[max(gone - 1, 0) :, s] = left
-    worth = after.copy()
+        if gone < len(price):
+            price[gone:, s] = close[gone:, s] = before[gone, s] * (1 + delisting_return)
+    inside, after = close - price, np.vstack([price[1:], close[-1]]) - close
     if dividends is not None:
-        worth[:-1] += dividends[1:]  # the first bar's is paid to what was held before it: nothing
+        after[:-1] += dividends[1:]  # the first bar's is paid to what was held before it: nothing
     if rates is not None:
-        at_open, inside = rates
-        worth[:-1] -= after[:-1] * at_open[1:]
-        worth -= market.marks * inside
+        at_open, within = rates
+        after[:-1] -= price[1:] * at_open[1:]
+        inside -= close * within
     if session_close:
-        worth[market.sessions] = market.marks[market.sessions]
-    return np.divide(worth, price, out=np.ones(price.shape), where=price > 0) - 1
+        after[market.sessions] = 0.0
+    inside, after = (np.divide(v, price, out=np.zeros(price.shape), where=price > 0) for v in (inside, after))
+    return inside, after
 
 
 def earn(
     weights: np.ndarray,
-    gains: np.ndarray,
+    gains: tuple[np.ndarray, np.ndarray],
     *,
     printed: np.ndarray,
     cost: float,
@@ -59,20 +59,23 @@ def earn(
 ) -> np.ndarray:
     """The daily returns of each world's linear account, (worlds, days): of target weights (worlds, bars, symbols).
 
-    A bar earns the sum of weight * gain, less `cost` (a fraction of the value traded) for every change of a weight;
-    the account begins flat, and nothing compounds. Where a bar did not print (`printed`, bars x symbols) an order
+    A bar earns its weights times the gains (`make_gains`) within it, and those of the bar before times the gains since
+    its close, less `cost` (a fraction of the value traded) for every change of a weight; the account begins flat, and
+    nothing compounds. Where a bar did not print (`printed`, bars x symbols) an order
     waits. `days` is the first bar of each day; with `flat` all is left at the close of the one before.
     """
     rows = np.arange(len(printed))[:, None]
     newest = np.maximum.accumulate(np.where(printed, rows, -1), axis=0)
     if (newest != rows).any():
         weights = np.where(newest >= 0, weights[:, np.maximum(newest, 0), np.arange(printed.shape[1])], 0.0)
-    earned = np.einsum("kbs,bs->kb", weights, gains)
+    inside, after = gains
+    earned = np.einsum("kbs,bs->kb", weights, inside)
+    earned[:, 1:] += np.einsum("kbs,bs->kb", weights[:, :-1], after[:-1])
     traded = np.abs(np.diff(weights, axis=1, prepend=0.0)).sum(axis=2)
     if flat:
         size = np.abs(weights).sum(axis=2)
         traded[:, days] = size[:, days]
-        last = np.append(days[1:], len(gains)) - 1
+        last = np.append(days[1:], len(inside)) - 1
         traded[:, last] += size[:, last]
     earned -= cost * traded
     return np.add.reduceat(earned, days, axis=1)

@@ -38,7 +38,7 @@ class Stand:
     """The real world of a run as arrays of its tested bars, (bars, symbols), and what judges weights in any world."""
 
     weights: np.ndarray
-    gains: np.ndarray
+    gains: tuple[np.ndarray, np.ndarray]  # as `make_gains` has them
     printed: np.ndarray
     days: np.ndarray  # the first bar of each session
     flat: bool  # whether positions are left at the close of their session

@@ -61,8 +61,8 @@ def run_permutations(
     random_entries: the target weights are turned in a circle and dealt among the symbols.
 
     Only what is first known at a tested decision is dealt anew, and the settings stay. p = (1 + worlds at least as
-    good) / (1 + worlds). The statistic is the annual Sharpe ratio of the daily returns of an account that earns weight
-    times return from open to open less fee and slippage for each change; lots and resting orders have no part in it.
+    good) / (1 + worlds). The statistic is the annual Sharpe ratio of the daily returns, close to close, of an account
+    that earns weight times return less fee and slippage for each change; lots and resting orders have no part in it.
     progress: a bar on stderr. Raises ConfigError for an unknown kind and for fewer than 19 draws.
     """
     for kind in kinds:
