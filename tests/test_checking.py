@@ -176,7 +176,7 @@ AHEAD = {
 def test_a_strategy_that_looks_ahead_fails_with_column_symbol_and_instant(
     with_strategy: Callable[..., RunFile], world: World, what: str
 ) -> None:
-    parts = check_future(with_strategy(f"score = {AHEAD[what]}"), world)
+    parts = check_future(with_strategy(f"score = {AHEAD[what]}"), world, instants=8)
     found = [finding for part in parts for finding in part.findings]
     assert found
     first = found[0]
