@@ -70,6 +70,9 @@ score = (features['ret_1'] - mean) / {BY_SYMBOL}['ret_1'].transform(lambda r: r.
             "lambda v: v.rolling(50, min_periods=10).median()))"
         )
     ),
+    "a threshold at the very score that texts have": with_strategy(
+        by_score("features['sent_score'].where(features['sent_score'].abs() >= 0.88)")
+    ),
     "news in high volume": with_strategy(by_score("features['sent_score'].where(features['volume_ratio_20'] > 1.1)")),
     "one symbol leads another": with_strategy(by_score(f"{BY_TIME}['ret_1'].transform('first') * 40")),
     "every fifth bar": with_strategy(by_score(f"features['sent_score'].where({BY_SYMBOL}.cumcount() % 5 == 0)")),

@@ -192,10 +192,9 @@ def _check_values(features: pd.DataFrame, whole: pd.DataFrame, ask: Ask, rng: np
     out = features.copy()
     for name in [name for name in features.columns if name not in KEYS]:
         values = features[name].to_numpy()
-        if (values[np.isfinite(values)] % 1 == 0).all():
-            continue  # counts, and shares that are all or nothing: next to them no value is possible
-        near = values * (1 + NEARLY * rng.standard_normal(len(values)))
-        out[name] = np.clip(near, np.nanmin(values), np.nanmax(values))  # a probability stays one
+        # A value of many rows is one that a text or a count has, and may lie on a threshold that was stated for it.
+        alone = ~features[name].duplicated(keep=False).to_numpy()
+        out[name] = np.where(alone, values * (1 + NEARLY * rng.standard_normal(len(values))), values)
     try:
         other = ask(out)
     except FinsignalError as err:
