@@ -31,6 +31,7 @@ _HOME = {
     "read_inputs": "study",
     "run_study": "study",
     "write_study": "study",
+    "add_evidence": "study.questions",
     "make_market": "simulate",
     "open_lake": "lake",
     "as_of": "lake",

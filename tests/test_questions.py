@@ -14,16 +14,14 @@ from finsignal.config import RunFile
 from finsignal.evidence.answers import UNITS
 from finsignal.study import Inputs, Study, run_study, verify_run, write_study
 from finsignal.study.questions import add_evidence, is_unseen
-from finsignal.study.trials import list_trials
 
-NOW = pd.Timestamp("2026-11-20", tz="UTC").as_unit("us")
 KEYS = ["luck", "news", "search", "tradable", "predicts", "lasts"]
 
 
 def judge(run: RunFile, inputs: Inputs, sentiment: pd.DataFrame, words: WordModel, **changes: Any) -> Study:
     """The run with its evidence, over its own trials, from few draws."""
     study = run_study(replace(run, random_entries=0, **changes), inputs, {"words": sentiment}, models={"words": words})
-    return add_evidence(study, trials=list_trials(study, now=NOW), draws=19)
+    return add_evidence(study, draws=19)
 
 
 def list_figures(study: Study) -> dict[str, dict[str, Any]]:

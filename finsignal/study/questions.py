@@ -24,6 +24,7 @@ from finsignal.study.permuting import run_permutations
 from finsignal.study.placebo import answer_news
 from finsignal.study.run import Study
 from finsignal.study.tradable import answer_tradable
+from finsignal.study.trials import list_trials
 
 DRAWS = 199  # worlds of each kind: with 199 a p-value of 5 % is exactly ten of two hundred
 
@@ -31,7 +32,7 @@ DRAWS = 199  # worlds of each kind: with 199 a p-value of 5 % is exactly ten of 
 def add_evidence(
     study: Study,
     *,
-    trials: pd.DataFrame,
+    trials: pd.DataFrame | None = None,
     draws: int = DRAWS,
     looked_ahead: bool | None = None,
     progress: bool = False,
@@ -39,9 +40,11 @@ def add_evidence(
     """The study with summary["evidence"]: a verdict and the answers to all questions, as plain values for JSON.
 
     Its verdict takes the place of the one that the figures alone gave, which stays as summary["account"]. trials are
-    those of the whole study, this one among them (`trials.count_trials`). looked_ahead is what `checking.check_run`
-    found, None where it was not asked.
+    those of the whole study, this one among them (`trials.count_trials`); without them this one's own are counted
+    alone. looked_ahead is what `checking.check_run` found, None where it was not asked.
     """
+    if trials is None:
+        trials = list_trials(study, now=study.case.inputs.bars["close_time"].iloc[-1])
     answers = ask_questions(study.case, trials=trials, draws=draws, progress=progress)
     performance = study.summary["performance"]
     verdict = evidence.judge_evidence(
