@@ -35,7 +35,7 @@ def to_svg(power: Sequence[Mapping[str, Any]], *, stated: float) -> str:
         'font-family="system-ui, sans-serif" font-size="12" fill="#334155">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         f'<text x="{LEFT}" y="24" font-size="16" font-weight="600" fill="#0f172a">How large an effect is found</text>',
-        f'<text x="{LEFT}" y="42">share of simulated markets, by what a true story is worth, with 95 % intervals</text>',
+        f'<text x="{LEFT}" y="42">share of simulated markets, by what a true story is worth; 95 % intervals</text>',
     ]
     for share in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
         dashes = ' stroke-dasharray="5 4"' if share == 0.8 else ""
