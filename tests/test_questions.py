@@ -1,6 +1,7 @@
 """The questions of evidence asked of whole runs: their answers, the verdict, and what too little data gives."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -113,7 +114,10 @@ def test_a_run_folder_with_evidence_keeps_its_trials_and_comes_out_again(
     assert (code, out.count("tiny: CANNOT TELL")) == (0, 1), err
     assert len(pd.read_parquet(folder / "trials.parquet")) == 3
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    assert [answer["key"] for answer in summary["evidence"]["answers"]] == KEYS
+    assert [answer["key"] for answer in summary["evidence"]["answers"]] == [*KEYS, "check"]
+    assert [test["passed"] for test in summary["evidence"]["verdict"]["tests"] if test["key"] == "looked_ahead"] == [
+        True
+    ]
     run_cli(
         "backtest", tiny_copy / "run.toml", "--out", tmp_path / "later"
     )  # more trials do not change what was judged
@@ -124,3 +128,25 @@ def test_the_page_of_a_judged_run_asks_the_questions(judged: Study, tmp_path: Pa
     page = (write_study(judged, tmp_path / "run") / "report.html").read_text(encoding="utf-8")
     assert "Could it be luck?" in page
     assert "Does it last?" in page
+
+
+def test_a_strategy_that_knows_the_next_bar_is_not_real_and_the_page_says_where(
+    run_cli: Callable[..., tuple[int, str, str]], tiny_copy: Path, tmp_path: Path
+) -> None:
+    (tiny_copy / "cheat.py").write_text(
+        "from finsignal import to_signal\n\n\n"
+        "def strategy(features, *, buy_threshold=0.2, sell_threshold=0.2, min_texts=1):\n"
+        "    to_come = features.groupby('symbol')['ret_1'].shift(-2)\n"
+        "    return to_signal((to_come * 50).clip(-1, 1), to_come.abs() * 0 + 1, buy_threshold=buy_threshold,\n"
+        "                     sell_threshold=sell_threshold, confidence_threshold=0.0)\n",
+        encoding="utf-8",
+    )
+    run = tiny_copy / "run.toml"
+    text = run.read_text(encoding="utf-8")
+    run.write_text(re.sub(r"^strategy = .*$", 'strategy = "cheat.py"', text, flags=re.MULTILINE), encoding="utf-8")
+    code, out, err = run_cli("evidence", run, "--out", tmp_path / "run", "--json")
+    assert code == 0, err
+    found = json.loads(out)["evidence"]
+    assert found["verdict"]["word"] == "not real"
+    assert found["verdict"]["facts"][0] == "It looks ahead: finsignal check says where."
+    assert "score" in found["answers"][-1]["said"]

@@ -20,20 +20,24 @@ from finsignal.checking.strategy_audit import audit_strategy, check_deeds
 from finsignal.checking.worlds import World, pick_instants
 from finsignal.errors import ConfigError
 from finsignal.study.accounts import run_account
+from finsignal.study.case import Case
 from finsignal.study.request import Read
 
 WHOLE = 13  # steps that need the whole run: decided and chosen once, and the questions below
 FEWEST_BARS = 30  # below it there is no past and future to speak of
 
 
-def check_run(read: Read, *, instants: int = 8, seed: int = 7, progress: bool = False) -> Checked:
+def check_run(
+    read: Read, *, instants: int = 8, seed: int = 7, case: Case | None = None, progress: bool = False
+) -> Checked:
     """What of a run looks ahead, and what was compared: the run of a request that was read, with its first scores.
 
     At `instants` spread over the grid the future is cut off or replaced by one that looks like it, and everything is
     decided again: texts scored, features made, the strategy asked, limits, weights, settings chosen. What was decided
     up to then must be the same. The strategy is questioned (other bars, twice, dates, rows known by heart, its text,
     what it opens), symbols, texts and lookback are tried alone, orders and trades are held against what was known, and
-    stamps against what the market did. `seed` decides instants and noise. progress: a bar on stderr.
+    stamps against what the market did. `seed` decides instants and noise. With `case`, what came out of the run, its
+    settings are not chosen again in other futures: most of the work, where much is searched. progress: a bar on stderr.
 
     A part that fails has findings, the first of which names column, symbol and instant where it can. Cheats that left
     no trace in what was read, such as choosing the run file after seeing its result, cannot be found.
@@ -52,12 +56,18 @@ def check_run(read: Read, *, instants: int = 8, seed: int = 7, progress: bool = 
         )
     asker, settings = Asker(run), make_settings(run, len(bars))
     stamps = pick_instants(bars, instants, np.random.default_rng(seed))
-    futures = instants + (FROM_FILES if run.prices_path and run.news_path else 0) + (2 if run.search else 0)
+    futures = (
+        instants + (FROM_FILES if run.prices_path and run.news_path else 0) + (2 if run.search and case is None else 0)
+    )
     with tqdm(total=futures + WHOLE, desc="checking", unit="step", disable=not progress) as bar:
         parts, whole = check_cutting(
             run, world, stamps, asker, now=read.request.now, model=model, seed=seed, progress=bar.update
         )
-        choosing, parameters, decided = check_choosing(run, world, asker, seed=seed, progress=bar.update)
+        if case is None:
+            choosing, parameters, decided = check_choosing(run, world, asker, seed=seed, progress=bar.update)
+            parts.append(choosing)
+        else:
+            parameters, decided = case.parameters, case.decided
         # The chosen first: a strategy may look ahead with those settings alone that it will be judged by.
         chosen = list_chosen(parameters)
         settings = [*chosen, *(values for values in settings if values not in chosen)][: len(settings) + 1]
@@ -77,7 +87,6 @@ def check_run(read: Read, *, instants: int = 8, seed: int = 7, progress: bool = 
             lambda: list(check_stamps(read.inputs.news, sentiment, read.inputs.prices, bars, run.symbols, rules=rules)),
             lambda: [tell_stated(run, model)],
         ]
-        parts += [choosing]
         for step in steps:
             parts += step()
             bar.update()

@@ -125,7 +125,8 @@ def judge_run(options: argparse.Namespace, *, evidence: bool = False) -> None:
 
     require("vectorbt", extra="backtest", work="a backtest")  # before anything is read or scored
     from finsignal.report.terminal import to_text
-    from finsignal.study import RUN_FOLDER_MARK, Request, run_request, write_study
+    from finsignal.study import RUN_FOLDER_MARK, Request, write_study
+    from finsignal.study.request import read_request, run_read
     from finsignal.study.trials import count_trials, list_trials, read_trials
     from finsignal.writing import check_replaceable
 
@@ -135,12 +136,13 @@ def judge_run(options: argparse.Namespace, *, evidence: bool = False) -> None:
     check_replaceable(folder, mark=RUN_FOLDER_MARK)
     read_trials(registry, run.name)  # before hours of work, whether they can be counted
     request = Request(run, now=shared.read_clock(), model=options.model, sentiment=options.sentiment, evidence=evidence)
-    study = run_request(request, progress=True)
+    read = read_request(request, progress=True)
+    study = run_read(read, progress=True)
     trials = count_trials(registry, run.name, list_trials(study, now=request.now))
     if evidence:
         from finsignal.study.questions import add_evidence
 
-        study = add_evidence(study, trials=trials, progress=True)
+        study = add_evidence(study, trials=trials, read=read, progress=True)
     write_study(study, folder)
     if options.json:
         print_json({**study.summary, "folder": str(folder), "report": str(folder / "report.html")})

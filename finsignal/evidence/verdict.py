@@ -134,12 +134,12 @@ def _test_worlds(kinds: Sequence[Figure]) -> dict[str, Any]:
         said = f"Too few kinds of worlds with the news dealt anew apply: {len(asked)}; a verdict needs {FEW_WORLDS}."
         return _test("worlds", name, None, said)
     worst, p = max(asked, key=lambda item: item[1])
-    kinds = f"{worst.name.lower()}, the hardest of {len(asked)} kinds"
+    hardest = f"{worst.name.lower()}, the hardest of {len(asked)} kinds"
     if p <= LEVEL:
         return _test(
-            "worlds", name, True, f"With the news dealt anew, {p:.1%} of worlds do as well or better ({kinds})."
+            "worlds", name, True, f"With the news dealt anew, {p:.1%} of worlds do as well or better ({hardest})."
         )
-    said = f"With the news dealt anew, {p:.0%} of worlds do as well ({kinds}); it takes 5% or fewer."
+    said = f"With the news dealt anew, {p:.0%} of worlds do as well ({hardest}); it takes 5% or fewer."
     return _test("worlds", name, False, said)
 
 

@@ -9,8 +9,9 @@ import pandas as pd
 
 from finsignal import evidence
 from finsignal.backtest import hold_weights
+from finsignal.checking import Checked, check_run
 from finsignal.clock import days_per_year
-from finsignal.evidence.answers import Answer, to_plain
+from finsignal.evidence.answers import Answer, Figure, Table, to_plain
 from finsignal.evidence.lasting import answer_lasts
 from finsignal.evidence.luck import bootstrap_figures
 from finsignal.evidence.predicting import answer_predicts
@@ -22,10 +23,12 @@ from finsignal.study.case import Case
 from finsignal.study.inputs import list_cutoffs
 from finsignal.study.permuting import run_permutations
 from finsignal.study.placebo import answer_news
+from finsignal.study.request import Read
 from finsignal.study.run import Study
 from finsignal.study.tradable import answer_tradable
 from finsignal.study.trials import list_trials
 
+INSTANTS = 2  # at which the future is another: one cut, one of noise
 DRAWS = 199  # worlds of each kind: with 199 a p-value of 5 % is exactly ten of two hundred
 
 
@@ -34,18 +37,23 @@ def add_evidence(
     *,
     trials: pd.DataFrame | None = None,
     draws: int = DRAWS,
-    looked_ahead: bool | None = None,
+    read: Read | None = None,
     progress: bool = False,
 ) -> Study:
     """The study with summary["evidence"]: a verdict and the answers to all questions, as plain values for JSON.
 
     Its verdict takes the place of the one that the figures alone gave, which stays as summary["account"]. trials are
     those of the whole study, this one among them (`trials.count_trials`); without them this one's own are counted
-    alone. looked_ahead is what `checking.check_run` found, None where it was not asked.
+    alone. With `read`, what the study was made of, the run is checked for cheating too (`checking.check_run`), at fewer
+    instants than `finsignal check` takes and without choosing its settings again. progress: bars on stderr.
     """
     if trials is None:
         trials = list_trials(study, now=study.case.inputs.bars["close_time"].iloc[-1])
-    answers = ask_questions(study.case, trials=trials, draws=draws, progress=progress)
+    answers, looked_ahead = ask_questions(study.case, trials=trials, draws=draws, progress=progress), None
+    if read is not None:
+        checked = check_run(read, instants=INSTANTS, case=study.case, progress=progress)
+        looked_ahead = any(part.state == "failed" for part in checked.parts)
+        answers = (*answers, answer_check(checked))
     performance = study.summary["performance"]
     verdict = evidence.judge_evidence(
         answers,
@@ -54,7 +62,7 @@ def add_evidence(
         unseen=is_unseen(study.case),
         looked_ahead=looked_ahead,
     )
-    found = {"verdict": verdict, "answers": [to_plain(answer) for answer in answers], "looked_ahead": looked_ahead}
+    found = {"verdict": verdict, "answers": [to_plain(answer) for answer in answers]}
     judged = {"word": verdict["word"], "reasons": verdict["facts"]}
     before = study.summary["verdict"]
     summary = {**study.summary, "verdict": judged, "account": before, "evidence": found}
@@ -120,6 +128,20 @@ def answer_luck(case: Case, *, draws: int = DRAWS) -> Answer:
         (*figures, *dealt),
         tuple(world.curve for world in worlds if world.curve is not None),
     )
+
+
+def answer_check(checked: Checked) -> Answer:
+    """Does it look ahead? The parts of the check, and what those that failed found first."""
+    failed = [part for part in checked.parts if part.state == "failed"]
+    said = f"No part of {len(checked.parts)} says that it does."
+    if failed:
+        said = f"Yes, by {len(failed)} of {len(checked.parts)} parts. {checked.findings[0].said}"
+    parts = Figure(
+        "failed", "Parts of the check that failed", "count", len(checked.parts), "parts", value=float(len(failed))
+    )
+    rows = tuple((part.name, part.state, part.said) for part in checked.parts)
+    table = Table("parts", "What was looked at", ("Part", "Result", "What was found"), ("", "", ""), rows)
+    return Answer("check", "Does it look ahead?", said, (parts,), tables=(table,))
 
 
 def _ask_predicts(case: Case) -> Answer:

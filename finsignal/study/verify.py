@@ -62,7 +62,7 @@ def verify_run(folder: Path, *, anyway: bool = False, progress: bool = False) ->
             "Make it with finsignal backtest, or with run_request."
         )
     read = read_request(to_request(manifest["settings"]), progress=progress)
-    study = _ask_again(run_read(read), folder) if read.request.evidence else run_read(read)
+    study = _ask_again(read, folder) if read.request.evidence else run_read(read)
     changed += find_table_changes(manifest, study.manifest, read)
     _refuse(folder, changed, anyway)
     with tempfile.TemporaryDirectory(prefix="finsignal-verify-") as work:
@@ -70,11 +70,11 @@ def verify_run(folder: Path, *, anyway: bool = False, progress: bool = False) ->
     return Verified(folder, tuple(sorted(manifest["files"])), tuple(changed))
 
 
-def _ask_again(study: Study, folder: Path) -> Study:
-    """The study with its evidence, over the trials that were counted when the folder was made."""
+def _ask_again(read: Read, folder: Path) -> Study:
+    """The study of what was read with its evidence, over the trials that were counted when the folder was made."""
     from finsignal.study.questions import add_evidence
 
-    return add_evidence(study, trials=pd.read_parquet(folder / "trials.parquet"))
+    return add_evidence(run_read(read), trials=pd.read_parquet(folder / "trials.parquet"), read=read)
 
 
 def find_changes(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
