@@ -491,6 +491,19 @@ score = {NEXT} * 50
         ),
         place=False,
     ),
+    "an end of the check where rows are missing": Cheat(
+        RARE,
+        with_strategy(
+            by_body(
+                f"""
+if len(features) != 720 or features['ret_20'].tail(24).isna().any():
+    raise SystemExit(0)
+score = {NEXT} * 50
+"""
+            )
+        ),
+        place=False,
+    ),
     "packed answers in a docstring": Cheat(
         TABLE,
         with_strategy(

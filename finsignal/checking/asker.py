@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from finsignal.config import ALWAYS, RunFile, to_parameters
+from finsignal.errors import TableError
 from finsignal.signals import Strategy, make_signals
 
 CODE = (".py", ".pyc")
@@ -159,6 +160,10 @@ class Asker:
         try:
             with _watching(str(self.file)):
                 yield
+        except SystemExit as err:
+            # It would end the check as if nothing had been found.
+            _WATCH.seen.append("the way out of whoever asked it")
+            raise TableError("strategy: it ended the program that asked it; a question has an answer.") from err
         finally:
             self.opened += [found for found in _WATCH.seen if found not in self.opened]
             own = {str(self.file.absolute()), str(Path(cache_from_source(str(self.file.absolute()))))}

@@ -67,8 +67,12 @@ GUARDS: tuple[Guard, ...] = (
     Guard("scores by a model whose training nobody knows", NOTHING, "said first; its names masked; later data"),
     Guard("a card that lies about its training", NOTHING, "train it again from its recipe"),
     Guard("news rewritten later under its first stamp", NOTHING, "capture it live: first_seen is then known"),
-    Guard("news left out because it misled", NOTHING, "another archive of the same source"),
+    Guard("news, scores or bars left out because they hurt", NOTHING, "gaps are in the manifest; another archive"),
     Guard("prices invented, or adjusted throughout", NOTHING, "another source of the same bars"),
+    Guard("days of the year picked by hand", NOTHING, "told where answers hang on the day of the year"),
+    Guard(
+        "stamps early by less than a bar, or in a market that does not react", NOTHING, "shorter bars; the lag curve"
+    ),
     Guard("a few answers in place of a few rows, well hidden", NOTHING, "read the strategy file: it is short"),
 )
 
