@@ -180,6 +180,7 @@ def test_a_strategy_that_looks_ahead_fails_with_column_symbol_and_instant(
     found = [finding for part in parts for finding in part.findings]
     assert found
     first = found[0]
+    assert first.guard == "check"
     assert first.column in ("score", "confidence", "signal")
     assert first.symbol in ("AAA", "BBB")
     assert first.instant in set(world.inputs.bars["time"])

@@ -10,7 +10,7 @@ import pandas as pd
 
 from finsignal.checking.asker import Asker
 from finsignal.checking.cutting import find_difference
-from finsignal.checking.findings import Finding, Part
+from finsignal.checking.findings import GUARD, Finding, Part
 from finsignal.checking.worlds import World
 from finsignal.clock import to_bar
 from finsignal.config import ALWAYS, RunFile, to_parameters
@@ -53,7 +53,7 @@ def check_symbols(
         found = find_difference(ours, alone)
         if found is not None:
             said = f"Without the other symbols, {found.column} of {symbol} at {found.instant} is another."
-            findings.append(Finding("other symbols", ALONE, found.column, symbol, found.instant, said))
+            findings.append(Finding("other symbols", GUARD, found.column, symbol, found.instant, said))
         try:
             if len(symbols) > 1 and find_difference(_of(signals, symbol), asker.ask(alone, values)) is not None:
                 together.append(symbol)
@@ -93,7 +93,7 @@ def check_lookback(
         found = find_difference(ours, alone)
         if found is not None:
             said = f"Without rows older than the lookback, {found.column} of {found.symbol} at {since} is another."
-            findings.append(Finding("older rows", LOOKBACK, found.column, found.symbol, found.instant, said))
+            findings.append(Finding("older rows", GUARD, found.column, found.symbol, found.instant, said))
             continue
         try:
             decided = decide_run(run, facts, sentiment, flat, strategy=asker.load(), parameters=parameters, since=since)
@@ -141,7 +141,7 @@ def check_texts(run: RunFile, world: World, model: Model | None, instants: Seque
                 f"Scored among texts known by {instant} alone, {column} of article {article} about {symbol} is "
                 f"{again[column].iloc[row]:.6g} instead of {ours[column].iloc[row]:.6g}: it hangs on other texts."
             )
-            findings.append(Finding("other texts", TEXTS, column, str(symbol), time, said))
+            findings.append(Finding("other texts", GUARD, column, str(symbol), time, said))
     said = f"{compared} texts scored again among those known then"
     if findings:
         findings.sort(key=lambda f: f.instant)  # type: ignore[arg-type, return-value]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from finsignal.checking.asker import Asker
-from finsignal.checking.findings import Finding, Part
+from finsignal.checking.findings import GUARD, Finding, Part
 from finsignal.checking.worlds import World, cut_world, noise_world
 from finsignal.config import ALWAYS, RunFile, to_parameters
 from finsignal.errors import ConfigError, FinsignalError
@@ -195,7 +195,7 @@ def _find(other: _Other, whole: Sequence[Decided]) -> tuple[int, Finding] | None
                 f"{to_how(other.kind, other.instant)}, {name}.{first.column} of {first.symbol}, decided at "
                 f"{first.instant}, is {to_said(first.after)} instead of {to_said(first.before)}."
             )
-            return place, Finding(to_word(other.kind), other.kind, first.column, first.symbol, first.instant, said)
+            return place, Finding(to_word(other.kind), GUARD, first.column, first.symbol, first.instant, said)
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from finsignal.checking.findings import Finding, Part
+from finsignal.checking.findings import GUARD, Finding, Part
 from finsignal.checking.worlds import World
 from finsignal.config import RunFile
 from finsignal.errors import FinsignalError
@@ -32,12 +32,12 @@ def check_fills(run: RunFile, world: World, result: BacktestResult) -> Part:
     ):
         for row in orders[bad].head(1).itertuples():
             said = f"The {row.side} of {row.symbol} at {row.open_time} {what}."
-            findings.append(Finding(kind, FILLS, "price", str(row.symbol), row.open_time, said))
+            findings.append(Finding(kind, GUARD, "price", str(row.symbol), row.open_time, said))
     told = make_trade_news(result, world.inputs.news, world.sentiment, bars, text_rules(run))
     late = told[(told["known"] > told["decided"]) | (told["decided"] > told["filled"])]
     for row in late.head(1).itertuples():
         said = f"A text of {row.known} is behind the entry in {row.symbol} decided at {row.decided}."
-        findings.append(Finding("early text", FILLS, "known", str(row.symbol), row.decided, said))
+        findings.append(Finding("early text", GUARD, "known", str(row.symbol), row.decided, said))
     said = f"{len(orders):,} orders and {len(told):,} texts behind {told['trade'].nunique():,} trades compared"
     compared = len(orders) + len(told)
     if findings:
@@ -59,7 +59,7 @@ def check_known(world: World) -> Part:
         early = rows[rows["time"] < rows[since]].sort_values("time", kind="stable")
         for _, row in early.head(1).iterrows():
             said = f"{len(early):,} rows count as known too early, first {what} {row[since]}, known at {row['time']}."
-            findings.append(Finding(kind, KNOWN, "time", str(row["symbol"]), row["time"], said))
+            findings.append(Finding(kind, GUARD, "time", str(row["symbol"]), row["time"], said))
     compared = len(placed) + len(news)
     said = f"{len(placed):,} bars held against their closes, {len(news):,} texts against when they were published"
     return Part(KNOWN, "failed" if findings else "passed", compared, said, tuple(findings))
@@ -86,7 +86,7 @@ def tell_stated(run: RunFile, model: Model | None) -> Part:
         try:
             told += [note.rstrip(".") for note in check_seen(run, model)]
         except FinsignalError as err:
-            found = Finding("seen data", STATED, "", "", None, str(err))
+            found = Finding("seen data", GUARD, "", "", None, str(err))
             return Part(STATED, "failed", 1, "the model has seen the run's period", (found,))
     if not told:
         return Part(STATED, "passed", 1, "nothing that a reader must be told")

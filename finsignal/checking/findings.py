@@ -7,6 +7,7 @@ from typing import Literal
 
 import pandas as pd
 
+GUARD = "check"  # the guard that every finding here is of, by its name in the table of guards
 State = Literal["passed", "failed", "could not be checked", "told"]
 
 
@@ -14,8 +15,9 @@ State = Literal["passed", "failed", "could not be checked", "told"]
 class Finding:
     """One thing that only knowledge of what was to come, or of what should not be known, explains.
 
-    kind says what was done, such as "cut" or "noise"; guard which part found it. column, symbol and instant say where
-    it shows first; empty and None where it shows in no one place. said is one sentence for a human.
+    kind says what was done, such as "cut" or "noise"; guard which of the guards found it, here "check". column, symbol
+    and instant say where it shows first; empty and None where it shows in no one place. said is one sentence for a
+    human.
     """
 
     kind: str

@@ -10,7 +10,7 @@ import pandas as pd
 
 from finsignal.checking.asker import Asker
 from finsignal.checking.cutting import CUT, NOISE, TABLES, find_difference, to_how, to_said, to_word
-from finsignal.checking.findings import Finding, Part
+from finsignal.checking.findings import GUARD, Finding, Part
 from finsignal.checking.worlds import World, cut_world, noise_world
 from finsignal.config import RunFile
 from finsignal.signals import Decided, make_flat_state
@@ -65,7 +65,7 @@ def check_choosing(
                     break
         if found is not None and named is not None:
             said = f"{to_how(kind, instant)}, {found.instant} has another choice: {named[1]}."
-            findings.append(Finding(to_word(kind), CHOOSING, named[0], found.symbol, found.instant, said))
+            findings.append(Finding(to_word(kind), GUARD, named[0], found.symbol, found.instant, said))
         compared += int((decided.signals["time"] <= instant).sum())
     state = "failed" if findings else "passed"
     said = f"chosen again at {len(others)} instants, {compared:,} decisions by what was chosen compared"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from finsignal.checking.asker import Asker
 from finsignal.checking.cutting import Difference, are_equal, find_difference
-from finsignal.checking.findings import Finding, Part
+from finsignal.checking.findings import GUARD, Finding, Part
 from finsignal.errors import FinsignalError
 from finsignal.tables import to_integers
 
@@ -85,7 +85,7 @@ def _check_bars(
             difference = find_difference(answer[~later], found[~later])
             if difference is not None:
                 said = _said(difference, f"With other features after {_to_instant(instant)}")
-                findings.append(_finding("later bars", BARS, difference, said))
+                findings.append(_finding("later bars", difference, said))
                 break
     if findings:
         first = min(findings, key=lambda f: f.instant or pd.Timestamp.max)
@@ -114,7 +114,7 @@ def _check_twice(
             compared += len(again)
             found = find_difference(answer, again)
             if found is not None:
-                findings.append(_finding("not repeatable", TWICE, found, _said(found, "Asked again about the same")))
+                findings.append(_finding("not repeatable", found, _said(found, "Asked again about the same")))
                 break
     state = "failed" if findings else "passed"
     return Part(TWICE, state, compared, f"{compared:,} answers compared", tuple(findings))  # type: ignore[arg-type]
@@ -127,7 +127,7 @@ def _check_dates(features: pd.DataFrame, settings: Settings, base: list[pd.DataF
         compared += len(answer)
         if found is not None:
             said = _said(found, "With the same features 28 years later, on the same month, day and weekday")
-            findings.append(_finding("dates", DATES, found, f"{said} It knows dates."))
+            findings.append(_finding("dates", found, f"{said} It knows dates."))
             break
         week = _ask_moved(features, values, asker, WEEKS)
         hanging += int(_changed(answer, week).sum())
@@ -154,7 +154,7 @@ def _check_names(features: pd.DataFrame, values: Mapping[str, float], answer: pd
 def _check_outside(asker: Asker) -> Part:
     """Files, connections and other people's memory: what is in them cannot be cut off."""
     findings = [
-        Finding("outside", OUTSIDE, "", "", None, f"{asker.file.name} opened {found}; what is in it cannot be cut off.")
+        Finding("outside", GUARD, "", "", None, f"{asker.file.name} opened {found}; what is in it cannot be cut off.")
         for found in asker.opened
     ]
     if findings:
@@ -164,7 +164,7 @@ def _check_outside(asker: Asker) -> Part:
 
 def _check_code(asker: Asker) -> Part:
     findings = [
-        Finding("replaced code", CODE, name, "", None, f"{asker.file.name} replaced {name}, which was put back.")
+        Finding("replaced code", GUARD, name, "", None, f"{asker.file.name} replaced {name}, which was put back.")
         for name in asker.changed
     ]
     if findings:
@@ -200,8 +200,8 @@ def _changed(before: pd.DataFrame, after: pd.DataFrame) -> np.ndarray:
     return np.any([~are_equal(before[name], after[name]) for name in ("signal", "score", "confidence")], axis=0)
 
 
-def _finding(kind: str, part: str, found: Difference, said: str) -> Finding:
-    return Finding(kind, part, found.column, found.symbol, found.instant, said)
+def _finding(kind: str, found: Difference, said: str) -> Finding:
+    return Finding(kind, GUARD, found.column, found.symbol, found.instant, said)
 
 
 def _said(found: Difference, how: str) -> str:
