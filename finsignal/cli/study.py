@@ -111,7 +111,7 @@ def run_demo(options: argparse.Namespace) -> None:
     for name in ("news", "prices", "model", "sentiment"):
         setattr(options, name, None)
     options.run, options.map, options.study = run_file, [], None
-    judge_run(options)
+    judge_run(options, evidence=True)
 
 
 def judge_with_evidence(options: argparse.Namespace) -> None:
