@@ -504,6 +504,20 @@ score = {NEXT} * 50
         ),
         place=False,
     ),
+    "an end of the process that asks": Cheat(
+        FILE,
+        with_strategy(
+            by_body(
+                f"""
+if len(features) != 720:
+    os._exit(0)
+score = {NEXT} * 50
+""",
+                before="import os",
+            )
+        ),
+        place=False,
+    ),
     "packed answers in a docstring": Cheat(
         TABLE,
         with_strategy(

@@ -22,7 +22,7 @@ NEARLY = 0.01  # of its value; what is kept for exact values is lost, what lies 
 FEWEST = 20  # BUY and SELL, to tell whether most of them changed
 
 
-def check_by_heart(features: pd.DataFrame, ask: Ask, *, instants: int = 24, seed: int = 7) -> tuple[Part, ...]:
+def check_by_heart(features: pd.DataFrame, ask: Ask, *, instants: int = 16, seed: int = 7) -> tuple[Part, ...]:
     """Three parts about the strategy alone, which is asked some thirty times.
 
     Rows to come taken away: the answers up to an instant are the same without what comes after it. Half of the instants

@@ -9,6 +9,7 @@ from pathlib import Path
 from finsignal.checking.findings import Finding, Part
 
 TEXT = "the strategy's text"
+END = "end"  # the kind of a finding after which a strategy had better not be asked
 LONGEST_TEXT = 500  # characters of one constant; more is data
 MOST_IN_A_ROW = 100  # constants in one list, set or dict
 MOST_NUMBERS = 200  # in the whole file
@@ -22,10 +23,11 @@ PAST_ITS_ROWS = {
 HARMLESS = ("float_info", "maxsize", "version_info", "stdout", "stderr")  # of sys
 RUNS_TEXT = ("eval", "exec", "compile", "__import__", "globals", "breakpoint")
 ENDS = ("SystemExit", "KeyboardInterrupt", "exit", "quit")
+KILLS = ("_exit", "abort", "kill", "killpg", "raise_signal", "_exithandlers")  # of os and signal: no one can catch it
 INSIDE = (
     *("__globals__", "__builtins__", "__subclasses__", "__code__", "__closure__", "__loader__", "__spec__"),
     *("__traceback__", "f_locals", "f_globals", "f_back", "gi_frame", "cr_frame", "tb_frame", "_getframe"),
-    *("_current_frames", "__doc__", "__file__", "_exit", "abort", "environ", "getenv", "argv"),
+    *("_current_frames", "__doc__", "__file__", "environ", "getenv", "argv"),
 )
 CLOCK = {
     "time": ("time", "time_ns", "perf_counter", "monotonic", "localtime", "gmtime", "process_time"),
@@ -48,9 +50,11 @@ def check_text(path: Path) -> Part:
     except (OSError, SyntaxError, ValueError) as err:
         return Part(TEXT, "could not be checked", 0, f"{path.name}: {err}.")
     nodes = list(ast.walk(tree))
+    ends = set(_find_ends(nodes))
+    found = {*ends, *_find_reaching(nodes), *_find_sys(nodes), *_find_clock(nodes), *_find_data(nodes)}
     findings = [
-        Finding("text", "check", "", "", None, f"{path.name} line {line}: {said}.")
-        for line, said in sorted({*_find_reaching(nodes), *_find_sys(nodes), *_find_clock(nodes), *_find_data(nodes)})
+        Finding(END if place in ends else "text", "check", "", "", None, f"{path.name} line {place[0]}: {place[1]}.")
+        for place in sorted(found)
     ]
     state = "failed" if findings else "passed"
     said = findings[0].said if findings else f"{len(nodes):,} parts of {path.name} read; it asks for its rows alone"
@@ -71,6 +75,16 @@ def _find_reaching(nodes: list[ast.AST]) -> Iterator[tuple[int, str]]:
             yield node.lineno, f"names {node.value}, by which it reaches past its rows"
         if isinstance(node, ast.Call):
             yield from _find_calls(node)
+
+
+def _find_ends(nodes: list[ast.AST]) -> Iterator[tuple[int, str]]:
+    for node in nodes:
+        named = [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+        named += [node.attr] if isinstance(node, ast.Attribute) else []
+        named += [str(node.value)] if isinstance(node, ast.Constant) else []
+        for name in named:
+            if name in KILLS:
+                yield node.lineno, f"uses {name}, by which it may end whoever asks it"  # type: ignore[attr-defined]
 
 
 def _find_imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[int, str]]:

@@ -14,7 +14,7 @@ from finsignal.checking.fills import check_fills, check_known, tell_stated
 from finsignal.checking.findings import Checked, Part
 from finsignal.checking.foresight import check_foresight
 from finsignal.checking.searching import check_choosing, list_chosen
-from finsignal.checking.source_text import check_text
+from finsignal.checking.source_text import END, check_text
 from finsignal.checking.stamps import check_stamps
 from finsignal.checking.strategy_audit import audit_strategy, check_deeds
 from finsignal.checking.worlds import World, pick_instants
@@ -55,6 +55,9 @@ def check_run(
             f"{max(FEWEST_BARS, instants + 2)} bars. Let the run be longer."
         )
     asker, settings = Asker(run), make_settings(run, len(bars))
+    text = check_text(asker.file)
+    if any(finding.kind == END for finding in text.findings):
+        return Checked(text.findings, (text,))  # asked, it could end this program as if nothing had been found
     stamps = pick_instants(bars, instants, np.random.default_rng(seed))
     futures = (
         instants + (FROM_FILES if run.prices_path and run.news_path else 0) + (2 if run.search and case is None else 0)
@@ -80,7 +83,7 @@ def check_run(
             lambda: [check_lookback(run, world, features, values, asker, seed=seed)],
             lambda: audit_strategy(features, settings, asker, seed=seed),
             lambda: list(check_by_heart(features, lambda rows: asker.ask(rows, values), seed=seed)),
-            lambda: [check_text(asker.file)],
+            lambda: [text],
             lambda: check_deeds(asker),
             lambda: [check_fills(run, world, result), check_known(world)],
             lambda: [check_foresight(decided.signals, read.inputs.prices, bars)],
