@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The real sets judged whole, as the README tells them: does the run look ahead, and is its signal real.
-# Seconds are those of the whole command: start, reading, scoring, choosing, judging and writing. Usage:
+# The real sets judged whole, as the README tells them. Seconds are those of the whole command: start, reading, scoring,
+# choosing, the questions of evidence, the check, and writing. Usage, from the repository:
 #   bash benchmarks/real_sets.sh ../shared/data > benchmarks/results/real_sets.txt
 set -euo pipefail
 data=${1:?usage: bash benchmarks/real_sets.sh FOLDER, the folder of real data sets}
@@ -8,17 +8,10 @@ finsignal=${FINSIGNAL:-finsignal}
 out=${OUT:-runs}
 
 judge() {
-  local name=$1 start
+  local name=$1 start=$SECONDS
   shift
-  for verb in check evidence; do
-    start=$SECONDS
-    if [ "$verb" = check ]; then
-      "$finsignal" check "$@" 2>/dev/null || true
-    else
-      "$finsignal" evidence "$@" --out "$out/$name" 2>/dev/null
-    fi
-    printf '\n[%s of %s: %d seconds]\n\n' "$verb" "$name" $((SECONDS - start))
-  done
+  "$finsignal" evidence "$@" --out "$out/$name"
+  printf '\n[%s: %d seconds]\n\n' "$name" $((SECONDS - start))
 }
 
 judge apple strategies/apple_hourly.toml \
