@@ -15,7 +15,7 @@ Ask = Callable[[pd.DataFrame], pd.DataFrame]  # features to signals, by a strate
 
 ENDS, NUMBERS, VALUES = "rows to come taken away", "the first rows taken away", "nearly the same rows"
 KEYS = ("open_time", "time", "symbol")
-PERIODS = ((840,), (60, 84, 168))  # bars: whoever counts to 5, 7 or 24 counts the same after one of them
+PERIODS = ((840,), (60, 72, 84, 120, 168))  # bars: whoever counts to 5, 7 or 24 counts the same after one of them
 DRAWS = 3
 NEXT_BARS = 4 * 86_400_000_000  # microseconds after an instant of which the grid stays: over a long weekend
 NEARLY = 0.01  # of its value; what is kept for exact values is lost, what lies beyond a threshold mostly stays
@@ -135,13 +135,13 @@ def _differing(before: pd.DataFrame, after: pd.DataFrame) -> np.ndarray:
 def _check_numbers(features: pd.DataFrame, whole: pd.DataFrame, ask: Ask, rng: np.random.Generator) -> Part:
     every = np.unique(to_integers(features["time"]))
     bars = len(every)
-    periods = next((p for p in PERIODS if bars >= 3 * min(p)), None)
+    periods = next((p for p in PERIODS if bars >= 2 * min(p)), None)
     if periods is None:
-        needs = f"{3 * min(PERIODS[-1])} bars"
+        needs = f"{2 * min(PERIODS[-1])} bars"
         return Part(NUMBERS, "could not be checked", 0, f"Needs {needs}; there are {bars}.")
     compared = 0
     changed: list[pd.Series] = []
-    for period in [p for p in periods if bars >= 3 * p]:
+    for period in [p for p in periods if bars >= 2 * p]:
         begin, late = every[period], every[(bars + period) // 2]
         try:
             found = _late_changes(features, whole, ask, begin, late)
