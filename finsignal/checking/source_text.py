@@ -22,7 +22,6 @@ PAST_ITS_ROWS = {
 }
 HARMLESS = ("float_info", "maxsize", "version_info", "stdout", "stderr")  # of sys
 RUNS_TEXT = ("eval", "exec", "compile", "__import__", "globals", "breakpoint")
-ENDS = ("SystemExit", "KeyboardInterrupt", "exit", "quit")
 KILLS = ("_exit", "abort", "kill", "killpg", "raise_signal", "_exithandlers")  # of os and signal: no one can catch it
 INSIDE = (
     *("__globals__", "__builtins__", "__subclasses__", "__code__", "__closure__", "__loader__", "__spec__"),
@@ -40,8 +39,8 @@ READS = ("open", "load", "fromfile", "loadtxt", "genfromtxt", "memmap", "memory_
 def check_text(path: Path) -> Part:
     """One part: what the strategy file says that a function of its rows needs not say.
 
-    Fails for modules and names by which code reaches past the rows it is given or ends whoever asks it, calls that read
-    the clock or a file, and blocks of data: one constant of more than 500 characters, a list of more than 100
+    Fails for modules and names by which code reaches past the rows it is given or ends the process, calls that read the
+    clock or a file, and blocks of data: one constant of more than 500 characters, a list of more than 100
     constants, more than 200 numbers. What it opens while it runs is watched elsewhere. Text that is no Python is left
     to the loader, which refuses it.
     """
@@ -49,7 +48,7 @@ def check_text(path: Path) -> Part:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError) as err:
         return Part(TEXT, "could not be checked", 0, f"{path.name}: {err}.")
-    nodes = list(ast.walk(tree))
+    nodes = list(_walk(tree))
     ends = set(_find_ends(nodes))
     found = {*ends, *_find_reaching(nodes), *_find_sys(nodes), *_find_clock(nodes), *_find_data(nodes)}
     findings = [
@@ -61,14 +60,25 @@ def check_text(path: Path) -> Part:
     return Part(TEXT, state, len(nodes), said, tuple(findings))  # type: ignore[arg-type]
 
 
+def _walk(tree: ast.Module) -> Iterator[ast.AST]:
+    """Every node, but for what runs only where the file is started as a program, which a check never does."""
+    named = any(
+        isinstance(n, ast.Name) and n.id == "__name__" and not isinstance(n.ctx, ast.Load) for n in ast.walk(tree)
+    )
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        is_main = isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'" and not named
+        waiting += node.orelse if is_main else ast.iter_child_nodes(node)  # type: ignore[attr-defined]
+
+
 def _find_reaching(nodes: list[ast.AST]) -> Iterator[tuple[int, str]]:
     for node in nodes:
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield from _find_imports(node)
         if isinstance(node, ast.Name) and node.id in RUNS_TEXT:
             yield node.lineno, f"uses {node.id}, by which it may do what its text does not say"
-        if isinstance(node, ast.Name) and node.id in ENDS:
-            yield node.lineno, f"uses {node.id}, by which it may end whoever asks it"
         if isinstance(node, ast.Attribute) and node.attr in INSIDE:
             yield node.lineno, f"uses {node.attr}, by which it reaches past its rows"
         if isinstance(node, ast.Constant) and node.value in INSIDE:
