@@ -134,6 +134,15 @@ def test_an_effect_that_comes_slowly_after_the_news_is_no_early_stamp() -> None:
     assert "after they were known" in part.said
 
 
+def test_news_that_moves_the_next_bar_is_no_early_stamp() -> None:
+    news, sentiment, prices, bars = make_market()
+    quiet = prices.assign(volume=0.0)  # so that returns alone react
+    part = check(news, sentiment, quiet, bars, -HOUR)[STAMPS]
+    assert (part.state, part.findings) == ("told", ())
+    assert check(news, sentiment, prices, bars, -HOUR)[STAMPS].state == "failed"
+    assert check(news, sentiment, quiet, bars, -2 * HOUR)[STAMPS].state == "failed"
+
+
 def test_few_stories_say_what_they_need() -> None:
     for part in check(*make_market(stories=20)).values():
         assert part.findings == ()

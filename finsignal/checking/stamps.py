@@ -137,17 +137,18 @@ def _check_reaction(
 def _find_early(
     events: pd.DataFrame, moves: _Moves, row: np.ndarray, at: np.ndarray, lags: np.ndarray, ours: np.ndarray, of: str
 ) -> Finding | None:
-    for what, values in moves.unusual.items():
-        lag = _find_delay(values, row[ours], at[ours], moves.session, lags)
-        if lag:
-            first = events[ours].iloc[int(np.argmin(to_integers(events["known"])[ours]))]
-            step = f"{lag} bar{'s' if lag > 1 else ''}"
-            said = (
-                f"The {what} of the market spike {step} after the texts{of} were known, and not when they came "
-                f"({int(ours.sum()):,} stories): the stamps of the news are too early, or those of the bars too late. "
-                "Look at both zones, and at whether bars are stamped at their open."
-            )
-            return Finding("stamps", "check", "published", first["symbol"], first["known"], said)
+    found = {what: _find_delay(v, row[ours], at[ours], moves.session, lags) for what, v in moves.unusual.items()}
+    # A bar later returns alone may spike because the news tells; volumes do so where the market hears it then.
+    early = {what: lag for what, lag in found.items() if lag > 1 or (lag == 1 and set(found.values()) == {1})}
+    for what, lag in early.items():
+        first = events[ours].iloc[int(np.argmin(to_integers(events["known"])[ours]))]
+        step = f"{lag} bar{'s' if lag > 1 else ''}"
+        said = (
+            f"The {what} of the market spike {step} after the texts{of} were known, and not when they came "
+            f"({int(ours.sum()):,} stories): the stamps of the news are too early, or those of the bars too late. "
+            "Look at both zones, and at whether bars are stamped at their open."
+        )
+        return Finding("stamps", "check", "published", first["symbol"], first["known"], said)
     return None
 
 
