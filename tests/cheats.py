@@ -320,7 +320,7 @@ FOUND_BY: dict[str, tuple[str, ...]] = {  # the parts of a check of which one mu
     EXACT: ("nearly the same rows", "the strategy and rows it knows"),
     TABLE: ("the strategy's text",),
     FILE: ("the strategy and what lies outside", "the strategy's text"),
-    MEMORY: ("the strategy asked twice", "the strategy's text"),
+    MEMORY: ("the strategy asked twice", "the strategy's text", "the strategy and the code around it"),
     CALLERS: ("the strategy and what lies outside", "the strategy's text"),
     WITHIN: ("the strategy and the code around it",),
     EARLY: ("stamps of the news",),
@@ -594,7 +594,7 @@ score = features['sent_score']
     "another process": Cheat(
         FILE,
         with_strategy(
-            by_body("score = features['sent_score'] + len(os.popen('true').read())", before="import os"),
+            by_body("score = features['sent_score'] + os.system('true')", before="import os"),
         ),
         place=False,
     ),
