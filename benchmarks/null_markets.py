@@ -163,6 +163,7 @@ def to_text(result: Mapping[str, Any]) -> str:
         interval = f"{row['low']:.1%} to {row['high']:.1%}"
         said = "within" if row["within"] else "OUT OF BOUNDS"
         lines.append(f"{row['name']:<46}{row['rate']:>7.1%}  {interval:<16}{asked:<14}{row['n']:>8}  {said}")
+    lines += ["where fewer markets are counted: those whose account is worth on average what it was, before costs"]
     lines += ["", "by kind (p <= 5 %; the verdict)", f"{'':<26}" + "".join(f"{key:>16}" for key in (*TESTS, "real"))]
     for name, shares in result["kinds"].items():
         lines.append(f"{name:<26}" + "".join(f"{_percent(shares[key]):>16}" for key in (*TESTS, "real")))
@@ -178,7 +179,7 @@ def to_text(result: Mapping[str, Any]) -> str:
         "",
         f"planted effect stated: {STATED:.1%} a story, called real in {_percent(stated)}; {POWER:.0%} is asked",
     ]
-    lines.append(f"seconds a market on one core: {result['seconds']:.2f} (median)")
+    lines.append(f"seconds that a worker took for a market: {result['seconds']:.2f} (median)")
     return "\n".join(lines) + "\n"
 
 
