@@ -660,7 +660,7 @@ def test_what_changed_since_a_run_is_one_sentence_or_a_list(
     assert lines[0] == "! trades.parquet of the folder was altered"
     assert lines[1].startswith("! ")
     assert "news.csv changed" in lines[1]
-    assert lines[2:] == ["identical: 18 files"]
+    assert lines[2:] == ["identical: 19 files"]
 
 
 def test_a_folder_without_a_manifest_is_one_sentence(run_cli: Cli, tiny: Path) -> None:

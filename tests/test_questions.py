@@ -150,3 +150,19 @@ def test_a_strategy_that_knows_the_next_bar_is_not_real_and_the_page_says_where(
     assert found["verdict"]["word"] == "not real"
     assert found["verdict"]["facts"][0] == "It looks ahead: finsignal check says where."
     assert "score" in found["answers"][-1]["said"]
+
+
+def test_a_day_of_bars_is_too_little_for_every_question_and_no_error(
+    run_cli: Callable[..., tuple[int, str, str]], tiny_copy: Path, tmp_path: Path
+) -> None:
+    run = tiny_copy / "run.toml"
+    text = run.read_text(encoding="utf-8").replace('end = "2026-03-07"', 'end = "2026-03-03"')
+    for section in ("search", "split"):
+        text = re.sub(rf"\[{section}\]\n(?:.+\n)+", "", text)
+    run.write_text(text, encoding="utf-8")
+    code, out, err = run_cli("evidence", run, "--out", tmp_path / "run", "--json")
+    assert code == 0, err
+    found = json.loads(out)["evidence"]
+    assert found["verdict"]["word"] == "cannot tell"
+    assert found["answers"][-1]["figures"][0]["needs"] == "30 bars; there are 24"
+    assert not any(f["value"] for a in found["answers"] for f in a["figures"] if f["unit"] in ("ratio", "p"))

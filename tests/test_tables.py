@@ -115,6 +115,16 @@ def make_good() -> dict[str, pd.DataFrame]:
                 "renewed": at(10, None),
             }
         ),
+        "trials": pd.DataFrame(
+            {
+                "trial": text("b", "a", "c"),
+                "kind": text("setting", "run", "run"),
+                "settings": text("{}", "{}", "{}"),
+                "sharpe": [0.05, np.nan, -0.01],
+                "days": [90, 0, 250],
+                "first": at(8, 9, 9),
+            }
+        ),
         "parameters": pd.DataFrame({"time": at(8, 8, 9), "name": text("a", "b", "a"), "value": [1.0, 2.0, 3.0]}),
     }
 

@@ -12,7 +12,7 @@ import pytest
 from finsignal.config import read_run
 from finsignal.errors import ConfigError, ManifestError, SourceError
 from finsignal.study import Request, run_request
-from finsignal.study.trials import REGISTRY, count_trials, list_trials, read_trials
+from finsignal.study.trials import REGISTRY, SEAL, count_trials, list_trials, read_trials
 from finsignal.tables import TRIALS
 
 NOW = pd.Timestamp("2026-11-20", tz="UTC").as_unit("us")
@@ -45,7 +45,7 @@ def test_the_folder_of_another_study_is_refused_by_name(tmp_path):
         read_trials(tmp_path, "crypto")
 
 
-@pytest.mark.parametrize("change", ["drop", "edit", "swap", "head"])
+@pytest.mark.parametrize("change", ["drop", "edit", "swap", "head", "end", "all but one", "list"])
 def test_a_registry_that_was_altered_is_refused(tmp_path, change):
     count_trials(tmp_path, "apple", make_trials("a", "b", "c"))
     path = tmp_path / REGISTRY
@@ -56,17 +56,46 @@ def test_a_registry_that_was_altered_is_refused(tmp_path, change):
         lines[2] = json.dumps({**json.loads(lines[2]), "sharpe": 9.0}, sort_keys=True)
     elif change == "swap":
         lines[1], lines[2] = lines[2], lines[1]
+    elif change == "end":
+        del lines[-1]
+    elif change == "all but one":
+        del lines[2:]
+    elif change == "list":
+        lines[1] = "[1]"
     else:
         del lines[0]
     path.write_text("\n".join(lines) + "\n")
-    with pytest.raises(ManifestError, match=r"line \d is not as it was written"):
-        count_trials(tmp_path, "apple", make_trials("d"))
+    for touch in (lambda: count_trials(tmp_path, "apple", make_trials("d")), lambda: read_trials(tmp_path, "apple")):
+        with pytest.raises(
+            ManifestError, match=r"(line \d is|lines where 4 were sealed, so it is) not as it was written"
+        ):
+            touch()
+
+
+@pytest.mark.parametrize("seal", [None, "", "{}"])
+def test_a_registry_without_its_seal_is_refused(tmp_path, seal):
+    count_trials(tmp_path, "apple", make_trials("a", "b", "c"))
+    if seal is None:
+        (tmp_path / SEAL).unlink()
+    else:
+        (tmp_path / SEAL).write_text(seal)
+    with pytest.raises(ManifestError, match=r"trials\.seal (is gone|cannot be read), so the end is not as it was"):
+        read_trials(tmp_path, "apple")
+
+
+def test_a_kill_between_the_lines_and_their_seal_loses_nothing(tmp_path):
+    count_trials(tmp_path, "apple", make_trials("a"))
+    older = (tmp_path / SEAL).read_text()
+    count_trials(tmp_path, "apple", make_trials("b"))
+    (tmp_path / SEAL).write_text(older)
+    assert sorted(count_trials(tmp_path, "apple", make_trials("c"))["trial"]) == ["a", "b", "c"]
 
 
 def test_half_a_line_of_a_process_that_was_killed_is_no_trial(tmp_path):
     count_trials(tmp_path, "apple", make_trials("a"))
     path = tmp_path / REGISTRY
     path.write_bytes(path.read_bytes() + b'{"trial": "b", "ki')
+    assert read_trials(tmp_path, "apple")["trial"].tolist() == ["a"]
     assert sorted(count_trials(tmp_path, "apple", make_trials("c"))["trial"]) == ["a", "c"]
 
 
@@ -86,6 +115,8 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SourceError, match="trial registry cannot be written"):
         count_trials(tmp_path / "file", "apple", make_trials("a"))
+    with pytest.raises(SourceError, match="is no trial registry"):
+        read_trials(tmp_path / "file", "apple")
 
 
 @pytest.fixture(scope="module")
@@ -112,4 +143,4 @@ def test_what_changes_no_result_makes_no_new_trial_and_a_threshold_does(study):
     assert digests(random_entries=50, name="other") == digests()
     assert not digests(cash=5_000.0) & digests()
     assert not digests(parameters={**study.run.parameters, "min_texts": 2.0}) & digests()
-    assert not digests(symbols=study.run.symbols[:1]) & digests()
+    assert not digests(start="2024-01-03") & digests()

@@ -10,7 +10,16 @@ def make_figure(key, value=1.0, *, low=None, high=None, p=None, n=250, of="days"
 
 
 def judge(
-    *, trades=80, sharpe=(1.0, 0.3, 1.7), days=250, p=(0.01, 0.02), deflated=0.97, stories=200.0, unseen=True, **more
+    *,
+    trades=80,
+    sharpe=(1.0, 0.3, 1.7),
+    days=250,
+    p=(0.01, 0.02),
+    deflated=0.97,
+    stories=200.0,
+    unseen=True,
+    looked_ahead=False,
+    **more,
 ):
     value, low, high = sharpe
     kinds = [make_figure(key, p=q) for key, q in zip(("shuffled", "flipped", "shifted"), p, strict=False)]
@@ -19,7 +28,7 @@ def judge(
         Answer("search", "?", ".", (make_figure("trials", 12.0), make_figure("deflated_sharpe", deflated))),
         Answer("predicts", "?", ".", (make_figure("effective_stories", stories),)),
     ]
-    return judge_evidence(answers, trades=trades, unseen=unseen, **more)
+    return judge_evidence(answers, trades=trades, unseen=unseen, looked_ahead=looked_ahead, **more)
 
 
 def test_all_tests_passed_is_real_and_three_facts_decide_it():
@@ -37,21 +46,20 @@ def test_all_tests_passed_is_real_and_three_facts_decide_it():
         ({"days": 59}, "enough", "59 days, of 60"),
         ({"stories": 29.9}, "enough", "29.9 effective stories, of 30"),
         ({"sharpe": (1.0, -0.1, 2.1)}, "luck", "luck alone could have made it"),
-        ({"p": (0.01, 0.051)}, "worlds", "5% of worlds do as well (flipped, the hardest of 2 kinds)"),
-        ({"p": (0.01, 0.02, 0.6)}, "worlds", "60% of worlds do as well (shifted, the hardest of 3 kinds)"),
+        ({"p": (0.01, 0.051)}, "worlds", "5.1% of worlds do as well (flipped, the hardest of 2 kinds)"),
+        ({"p": (0.01, 0.02, 0.6)}, "worlds", "60.0% of worlds do as well (shifted, the hardest of 3 kinds)"),
         ({"p": (0.01,)}, "worlds", "Too few kinds of worlds with the news dealt anew apply: 1"),
-        ({"deflated": 0.94}, "search", "is 94%; it takes 95%"),
+        ({"deflated": 0.9499}, "search", "is 94.9%; it takes 95%"),
         ({"unseen": False}, "unseen", "before the end of what the model"),
         ({"unseen": None}, "unseen", "not known"),
+        ({"looked_ahead": None}, "looked_ahead", "was not checked"),
     ],
 )
 def test_one_test_that_fails_is_cannot_tell_and_the_first_fact(change, failed, fact):
     verdict = judge(**change)
     assert verdict["word"] == "cannot tell"
-    assert [t["key"] for t in verdict["tests"] if not t["passed"]] == ["looked_ahead", failed]
-    if change.get("p") != (0.01,) and change.get("unseen", True) is not None:
-        assert fact in verdict["facts"][0]
-    assert any(fact in said for said in (t["said"] for t in verdict["tests"]))
+    assert [t["key"] for t in verdict["tests"] if not t["passed"]] == [failed]
+    assert fact in verdict["facts"][0]
 
 
 def test_an_interval_below_half_a_sharpe_ratio_is_not_real():
@@ -67,7 +75,6 @@ def test_what_looks_ahead_is_not_real_however_good_it_looks():
     verdict = judge(looked_ahead=True)
     assert verdict["word"] == "not real"
     assert verdict["facts"][0].startswith("It looks ahead")
-    assert judge(looked_ahead=False)["word"] == "real"
 
 
 def test_a_ruined_account_is_not_real():

@@ -2,6 +2,6 @@
 
 from finsignal.checking.findings import Checked, Finding, Part
 from finsignal.checking.guards import GUARDS
-from finsignal.checking.whole import check_run
+from finsignal.checking.whole import FEWEST_BARS, check_run
 
-__all__ = ["GUARDS", "Checked", "Finding", "Part", "check_run"]
+__all__ = ["FEWEST_BARS", "GUARDS", "Checked", "Finding", "Part", "check_run"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,8 +40,8 @@ def judge_evidence(
 
     answers: those to "luck" (figures sharpe and the kinds of worlds), "search" (deflated_sharpe) and "predicts"
     (effective_stories). trades are closed ones. unseen: whether the period begins after all that model and base have
-    seen; None where nobody knows, and then nothing is called real. looked_ahead: what `finsignal check` found, None
-    where it was not asked.
+    seen; None where nobody knows. looked_ahead: what `finsignal check` found, None where it was not asked or could not
+    compare. What is None was not passed, and then nothing is called real.
     """
     figures = {answer.key: {figure.key: figure for figure in answer.figures} for answer in answers}
     luck, search, predicts = (figures.get(key, {}) for key in ("luck", "search", "predicts"))
@@ -54,10 +55,9 @@ def judge_evidence(
     ]
     sharpe = luck.get("sharpe")
     small = sharpe is not None and sharpe.high is not None and sharpe.high < TOO_SMALL
-    must = tests if looked_ahead is not None else tests[1:]
     if ruined or looked_ahead:
         word = NOT_REAL
-    elif all(test["passed"] for test in must):
+    elif all(test["passed"] for test in tests):
         word = REAL
     else:
         word = NOT_REAL if small else CANNOT_TELL
@@ -78,8 +78,7 @@ def _pick_facts(word: str, tests: Sequence[dict[str, Any]], ruined: str | None, 
     by_key = {test["key"]: test for test in tests}
     ranked = [by_key[key] for key in order]
     if word != REAL:
-        ranked = [t for t in ranked if t["passed"] is False] + [t for t in ranked if t["passed"] is not False]
-        ranked = [t for t in ranked if t["key"] != "looked_ahead" or t["passed"] is False]
+        ranked = [t for state in (False, None, True) for t in ranked if t["passed"] is state]
     return [*first, *(test["said"] for test in ranked)][:3]
 
 
@@ -87,10 +86,15 @@ def _test(key: str, name: str, passed: bool | None, said: str) -> dict[str, Any]
     return {"key": key, "name": name, "passed": passed, "said": said}
 
 
+def _floor(value: float) -> str:
+    """Rounded down, so that what falls short of a bound is never shown as the bound."""
+    return f"{math.floor(10 * value) / 10:g}"
+
+
 def _test_looked_ahead(looked_ahead: bool | None) -> dict[str, Any]:
     name = "nothing looked ahead"
     if looked_ahead is None:
-        return _test("looked_ahead", name, None, "Whether it looks ahead was not checked: run finsignal check.")
+        return _test("looked_ahead", name, None, "Whether it looks ahead was not checked.")
     said = "It looks ahead: finsignal check says where." if looked_ahead else "With the future cut off, the past stays."
     return _test("looked_ahead", name, not looked_ahead, said)
 
@@ -99,7 +103,7 @@ def _test_enough(trades: int, sharpe: Figure | None, stories: Figure | None) -> 
     days = 0 if sharpe is None else sharpe.n
     told = 0.0 if stories is None or stories.value is None else stories.value
     lacks = [
-        f"{count:.3g} {what}, of {least} that it takes"
+        f"{_floor(count)} {what}, of {least} that it takes"
         for count, what, least in (
             (trades, "closed trades", FEW_TRADES),
             (days, "days", FEW_DAYS),
@@ -115,7 +119,7 @@ def _test_enough(trades: int, sharpe: Figure | None, stories: Figure | None) -> 
 def _test_luck(sharpe: Figure | None) -> dict[str, Any]:
     name = "beyond luck"
     if sharpe is None or sharpe.low is None or sharpe.high is None:
-        needs = "" if sharpe is None else f": {sharpe.needs}"
+        needs = "" if sharpe is None or not sharpe.needs else f": it needs {sharpe.needs}"
         return _test("luck", name, None, f"The Sharpe ratio has no interval{needs}.")
     said = f"Net Sharpe ratio {sharpe.value:.2f}, 95 % interval {sharpe.low:.2f} to {sharpe.high:.2f}"
     if sharpe.low > 0:
@@ -128,7 +132,7 @@ def _test_luck(sharpe: Figure | None) -> dict[str, Any]:
 
 
 def _test_worlds(kinds: Sequence[Figure]) -> dict[str, Any]:
-    name = "it is the news"
+    name = "better than news dealt anew"
     asked = [(figure, figure.p) for figure in kinds if figure.p is not None]
     if len(asked) < FEW_WORLDS:
         said = f"Too few kinds of worlds with the news dealt anew apply: {len(asked)}; a verdict needs {FEW_WORLDS}."
@@ -139,7 +143,7 @@ def _test_worlds(kinds: Sequence[Figure]) -> dict[str, Any]:
         return _test(
             "worlds", name, True, f"With the news dealt anew, {p:.1%} of worlds do as well or better ({hardest})."
         )
-    said = f"With the news dealt anew, {p:.0%} of worlds do as well ({hardest}); it takes 5% or fewer."
+    said = f"With the news dealt anew, {p:.1%} of worlds do as well ({hardest}); it takes 5% or fewer."
     return _test("worlds", name, False, said)
 
 
@@ -149,7 +153,9 @@ def _test_search(deflated: Figure | None, trials: Figure | None) -> dict[str, An
         return _test("search", name, None, "The Sharpe ratio could not be deflated by the trials.")
     count = 1 if trials is None or trials.value is None else round(trials.value)
     of = "0" if count <= 1 else f"the best that {count} trials without skill would show"
-    said = f"The chance that its true Sharpe ratio is above {of} is {deflated.value:.0%}; it takes {SURE:.0%}."
+    said = (
+        f"The chance that its true Sharpe ratio is above {of} is {_floor(100 * deflated.value)}%; it takes {SURE:.0%}."
+    )
     return _test("search", name, deflated.value >= SURE, said)
 
 

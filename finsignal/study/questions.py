@@ -9,7 +9,8 @@ import pandas as pd
 
 from finsignal import evidence
 from finsignal.backtest import hold_weights
-from finsignal.checking import Checked, check_run
+from finsignal.checking import FEWEST_BARS, check_run
+from finsignal.checking.cutting import CUT, NOISE
 from finsignal.clock import days_per_year
 from finsignal.evidence.answers import Answer, Figure, Table, to_plain
 from finsignal.evidence.lasting import answer_lasts
@@ -28,6 +29,7 @@ from finsignal.study.run import Study
 from finsignal.study.tradable import answer_tradable
 from finsignal.study.trials import list_trials
 
+FAILED = "Parts of the check that failed"
 INSTANTS = 2  # at which the future is another: one cut, one of noise
 DRAWS = 199  # worlds of each kind: with 199 a p-value of 5 % is exactly ten of two hundred
 
@@ -51,9 +53,8 @@ def add_evidence(
         trials = list_trials(study, now=study.case.inputs.bars["close_time"].iloc[-1])
     answers, looked_ahead = ask_questions(study.case, trials=trials, draws=draws, progress=progress), None
     if read is not None:
-        checked = check_run(read, instants=INSTANTS, case=study.case, progress=progress)
-        looked_ahead = any(part.state == "failed" for part in checked.parts)
-        answers = (*answers, answer_check(checked))
+        answer, looked_ahead = _ask_check(read, study.case, progress=progress)
+        answers = (*answers, answer)
     performance = study.summary["performance"]
     verdict = evidence.judge_evidence(
         answers,
@@ -130,18 +131,25 @@ def answer_luck(case: Case, *, draws: int = DRAWS) -> Answer:
     )
 
 
-def answer_check(checked: Checked) -> Answer:
-    """Does it look ahead? The parts of the check, and what those that failed found first."""
+def _ask_check(read: Read, case: Case, *, progress: bool) -> tuple[Answer, bool | None]:
+    """Does it look ahead? What the check says, and whether it does: None where the futures could not be compared."""
+    question, bars = "Does it look ahead?", len(case.inputs.bars)
+    if bars < FEWEST_BARS:
+        figure = Figure("failed", FAILED, "count", bars, "bars", needs=f"{FEWEST_BARS} bars; there are {bars}")
+        return Answer("check", question, f"It cannot be checked: it needs {figure.needs}.", (figure,)), None
+    checked = check_run(read, instants=INSTANTS, case=case, progress=progress)
     failed = [part for part in checked.parts if part.state == "failed"]
-    said = f"No part of {len(checked.parts)} says that it does."
+    skipped = sum(part.state == "could not be checked" for part in checked.parts)
+    said = f"No part of {len(checked.parts)} says that it does"
+    said += f"; {skipped} could not be checked." if skipped else "."
     if failed:
         said = f"Yes, by {len(failed)} of {len(checked.parts)} parts. {checked.findings[0].said}"
-    parts = Figure(
-        "failed", "Parts of the check that failed", "count", len(checked.parts), "parts", value=float(len(failed))
-    )
+    figure = Figure("failed", FAILED, "count", len(checked.parts), "parts", value=float(len(failed)))
     rows = tuple((part.name, part.state, part.said) for part in checked.parts)
     table = Table("parts", "What was looked at", ("Part", "Result", "What was found"), ("", "", ""), rows)
-    return Answer("check", "Does it look ahead?", said, (parts,), tables=(table,))
+    futures = [part.state == "passed" for part in checked.parts if part.name in (CUT, NOISE)]
+    looked_ahead = True if failed else False if futures and all(futures) else None
+    return Answer("check", question, said, (figure,), tables=(table,)), looked_ahead
 
 
 def _ask_predicts(case: Case) -> Answer:

@@ -1,8 +1,8 @@
 """Every setting that was tried for a question, counted by itself: the trial registry of a study.
 
-A study is a question, known by the name of its run file. Its registry is a file of lines that is only ever appended to;
-each line holds the digest of all before it, so that a line altered or taken out is found. A registry that was deleted
-whole begins anew, and nothing can tell.
+A study is a question, known by the name of its run file. Its registry is a file of lines that is only ever appended
+to; each line holds the digest of all before it, and a seal beside it the number of lines and the last digest, so that a
+line altered or taken out is found, at the end too. Whoever deletes the folder, or writes both files anew, is not found.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from finsignal.errors import ConfigError, ManifestError, SourceError
 from finsignal.study.choosing import list_settings
 from finsignal.study.run import Study
 from finsignal.tables import TRIALS
+from finsignal.writing import whole_file
 
 REGISTRY = "trials.jsonl"
+SEAL = "trials.seal"
 FORMAT = 1
 # Of a run file, what changes no decision and no fill; and `search`, for a setting is the same whatever stood beside it.
 NO_TRIAL = (
@@ -76,10 +78,11 @@ def count_trials(folder: Path, name: str, trials: pd.DataFrame) -> pd.DataFrame:
     """
     TRIALS.check(trials)
     with _open_locked(folder) as file:
-        known, chain = _read_lines(folder, name, file.read())
+        known, chains = _read_lines(folder, name, file.read(), _read_seal(folder))
+        chain = chains[-1] if chains else ""
         new = trials[~trials["trial"].isin([row["trial"] for row in known])]
         lines = b""
-        if chain == "":
+        if not chain:
             chain, lines = _to_line({"format": FORMAT, "study": name}, "")
         for row in new.to_dict("records"):
             plain = {**row, "first": row["first"].isoformat(), "sharpe": evidence.to_none(row["sharpe"])}
@@ -89,15 +92,22 @@ def count_trials(folder: Path, name: str, trials: pd.DataFrame) -> pd.DataFrame:
         file.write(lines)
         file.flush()
         os.fsync(file.fileno())
+        with whole_file(folder / SEAL) as seal:  # after the lines: one that a kill left behind is older, never newer
+            seal.write_text(json.dumps({"lines": len(known) + 1, "chain": chain}) + "\n", encoding="utf-8")
     return _to_trials(known)
 
 
 def read_trials(folder: Path, name: str) -> pd.DataFrame:
     """TRIALS of a study's registry; empty where there is none. Raises as `count_trials` does."""
-    path = folder / REGISTRY
-    if not path.exists():
-        return TRIALS.empty()
-    return _to_trials(_read_lines(folder, name, path.read_bytes())[0])
+    seal = _read_seal(folder)  # first: a process that counts meanwhile writes it last
+    try:
+        content = (folder / REGISTRY).read_bytes()
+    except FileNotFoundError:
+        content = b""
+    except OSError as err:
+        raise SourceError(f"{folder}: is no trial registry ({err.strerror}). Pass --study a folder.") from err
+    whole = content.rfind(b"\n") + 1  # another process may be in the middle of a line
+    return _to_trials(_read_lines(folder, name, content[:whole], seal)[0])
 
 
 def _count_days(study: Study, split: Any) -> int:
@@ -144,32 +154,54 @@ def _to_line(content: Mapping[str, Any], before: str) -> tuple[str, bytes]:
     return chain, (json.dumps({**content, "chain": chain}, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def _read_lines(folder: Path, name: str, content: bytes) -> tuple[list[dict[str, Any]], str]:
-    """The trials, and the digest of the last line; "" where there is no line yet."""
+def _read_lines(folder: Path, name: str, content: bytes, seal: str | None) -> tuple[list[dict[str, Any]], list[str]]:
+    """The trials, and the digest of each line, the first line's too."""
     rows: list[dict[str, Any]] = []
-    chain = ""
+    chains: list[str] = []
     for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
         try:
             row = json.loads(line)
             stated = row.pop("chain")
-        except (ValueError, KeyError, AttributeError) as err:
-            raise _altered(folder, number) from err
-        chain, _ = _to_line(row, chain)
-        if stated != chain or (number > 1 and "trial" not in row):
-            raise _altered(folder, number)
+        except (ValueError, KeyError, AttributeError, TypeError) as err:
+            raise _altered(folder, f"line {number} is") from err
+        chains.append(_to_line(row, chains[-1] if chains else "")[0])
+        if stated != chains[-1] or (number > 1 and "trial" not in row):
+            raise _altered(folder, f"line {number} is")
         rows.append(row)
     if rows and rows[0].get("study") != name:
         raise ConfigError(
             f"{folder}: holds the trials of the study {rows[0].get('study')!r}, not of {name!r}. Pass --study another "
             "folder, or the run file of that study."
         )
-    return rows[1:], chain
+    _check_seal(folder, chains, seal)
+    return rows[1:], chains
 
 
-def _altered(folder: Path, number: int) -> ManifestError:
+def _read_seal(folder: Path) -> str | None:
+    try:
+        return (folder / SEAL).read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _check_seal(folder: Path, chains: list[str], seal: str | None) -> None:
+    if seal is None:
+        if len(chains) <= 1:
+            return
+        raise _altered(folder, f"{SEAL} is gone, so the end is")
+    try:
+        stated = json.loads(seal)
+        lines, chain = int(stated["lines"]), stated["chain"]
+    except (ValueError, KeyError, TypeError) as err:
+        raise _altered(folder, f"{SEAL} cannot be read, so the end is") from err
+    if len(chains) < lines or chains[lines - 1] != chain:
+        raise _altered(folder, f"it has {len(chains)} lines where {lines} were sealed, so it is")
+
+
+def _altered(folder: Path, what: str) -> ManifestError:
     return ManifestError(
-        f"{folder / REGISTRY}: line {number} is not as it was written, so the trials can no longer be counted. Put the "
-        "file back as it was."
+        f"{folder / REGISTRY}: {what} not as it was written, and the trials can no longer be counted. Put the folder "
+        "back as it was."
     )
 
 
