@@ -367,6 +367,15 @@ def test_contents_go_with_their_story_and_exchange_good_and_bad() -> None:
     assert flipped[1, 2].tolist() == [0.1, 0.8, 0.3, 0.6]
 
 
+def test_a_circle_is_turned_by_bars_or_by_whole_days() -> None:
+    assert worlds.turn_circle(4, np.array([1, 2])).tolist() == [[3, 0, 1, 2], [2, 3, 0, 1]]
+    days = np.array([0, 3, 5])  # of 3, 2 and 2 bars
+    assert worlds.turn_circle(7, np.array([1, 2]), days=days).tolist() == [
+        [5, 6, -1, 0, 1, 3, 4],
+        [3, 4, -1, 5, 6, 0, 1],
+    ]
+
+
 def test_turned_weights_keep_every_exposure() -> None:
     rng = np.random.default_rng(2)
     own = np.where(rng.random((30, 3)) < 0.4, rng.uniform(-1, 1, (30, 3)), 0.0)

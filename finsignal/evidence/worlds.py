@@ -61,8 +61,8 @@ def earn(
 
     A bar earns its weights times the gains (`make_gains`) within it, and those of the bar before times the gains since
     its close, less `cost` (a fraction of the value traded) for every change of a weight; the account begins flat, and
-    nothing compounds. Where a bar did not print (`printed`, bars x symbols) an order
-    waits. `days` is the first bar of each day; with `flat` all is left at the close of the one before.
+    nothing compounds. Where a bar did not print (`printed`, bars x symbols) an order waits. `days` is the first bar of
+    each day; with `flat` all is left at the close of the one before.
     """
     rows = np.arange(len(printed))[:, None]
     newest = np.maximum.accumulate(np.where(printed, rows, -1), axis=0)
@@ -155,15 +155,24 @@ def draw_entries(
     Bars are turned in a circle, by one or more; with `days`, the first bar of each, by whole days, and -1 stands for a
     place that the other day, being shorter, does not have. Symbols are dealt anew.
     """
-    if days is None:
-        source = (np.arange(bars) - rng.integers(1, max(bars, 2), draws)[:, None]) % bars
-    else:
-        lengths = np.diff(np.append(days, bars))
-        day = np.repeat(np.arange(len(days)), lengths)
-        place = np.arange(bars) - days[day]
-        other = (day - rng.integers(1, max(len(days), 2), draws)[:, None]) % len(days)
-        source = np.where(place < lengths[other], days[other] + place, -1)
+    count = bars if days is None else len(days)
+    source = turn_circle(bars, rng.integers(1, max(count, 2), draws), days=days)
     return source, np.argsort(rng.random((draws, symbols)), axis=1)
+
+
+def turn_circle(bars: int, by: np.ndarray, *, days: np.ndarray | None = None) -> np.ndarray:
+    """The bar whose content each bar gets, (len(by), bars), where all are turned in a circle by so many bars.
+
+    With `days`, the first bar of each, by so many whole days: a bar gets that at its place in another day, -1 where
+    that day is shorter.
+    """
+    if days is None:
+        return (np.arange(bars) - by[:, None]) % bars
+    lengths = np.diff(np.append(days, bars))
+    day = np.repeat(np.arange(len(days)), lengths)
+    place = np.arange(bars) - days[day]
+    other = (day - by[:, None]) % len(days)
+    return np.where(place < lengths[other], days[other] + place, -1)
 
 
 def turn_weights(weights: np.ndarray, source: np.ndarray, column: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from finsignal import evidence
 from finsignal.config import RunFile
+from finsignal.evidence.worlds import turn_circle
 from finsignal.study.accounts import run_account
 from finsignal.study.inputs import Inputs
 from finsignal.tables import BacktestResult
@@ -67,14 +68,9 @@ def to_random(weights: pd.DataFrame, rng: np.random.Generator, *, sessions: np.n
     With the session of each bar, by whole sessions: each bar takes the targets of the bar at its place in another one.
     """
     values = weights.to_numpy()
-    if sessions is None:
-        source = np.roll(np.arange(len(values)), rng.integers(1, max(len(values), 2)))
-    else:
-        starts = np.flatnonzero(np.concatenate([[True], sessions[1:] != sessions[:-1]]))
-        lengths = np.diff(np.append(starts, len(values)))
-        other = np.roll(np.arange(len(starts)), rng.integers(1, max(len(starts), 2)))
-        place = np.arange(len(values)) - np.repeat(starts, lengths)
-        source = np.where(place < np.repeat(lengths[other], lengths), np.repeat(starts[other], lengths) + place, -1)
+    days = None if sessions is None else np.flatnonzero(np.concatenate([[True], sessions[1:] != sessions[:-1]]))
+    count = len(values) if days is None else len(days)
+    source = turn_circle(len(values), rng.integers(1, max(count, 2), 1), days=days)[0]
     turned = np.where(source[:, None] >= 0, values[source], 0.0)
     return pd.DataFrame(turned[:, rng.permutation(values.shape[1])], index=weights.index, columns=weights.columns)
 
