@@ -29,7 +29,8 @@ from finsignal.study.accounts import run_account
 from finsignal.study.case import Case, make_case
 from finsignal.study.choosing import Choice, choose_settings, list_settings, to_chosen_parameters
 from finsignal.study.inputs import Inputs
-from finsignal.study.questions import answer_luck, to_days
+from finsignal.study.paired import to_days
+from finsignal.study.questions import answer_luck
 from finsignal.tables import TRIALS
 
 REPO = Path(__file__).resolve().parents[1]

@@ -17,7 +17,7 @@ from finsignal.study.accounts import run_account
 from finsignal.study.capacity import grow_cash, to_shares
 from finsignal.study.case import Case, make_case
 from finsignal.study.delaying import to_later
-from finsignal.study.paired import find_root, net_return
+from finsignal.study.paired import find_root, net_return, to_days, trade_at
 from finsignal.study.tradable import answer_tradable, scale_costs
 from finsignal.tables import INSTANT
 
@@ -49,6 +49,14 @@ def needs_of(answer: Answer, key: str) -> str:
     assert figure is not None, key
     assert figure.value is None, key
     return figure.needs
+
+
+def test_the_days_of_an_account_begin_with_its_own_cash(case: Case) -> None:
+    own, tenfold = to_days(case), to_days(case, trade_at(case, case.run.costs, cash=10 * case.run.cash))
+    assert (1 + own).prod() - 1 == pytest.approx(net_return(case.result))
+    assert np.allclose(own, tenfold)
+    assert own.index[0] == "2026-01-01"
+    assert len(own) == 80
 
 
 # --- costs -----------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from finsignal.backtest import Costs
 from finsignal.clock import days_per_year
@@ -19,9 +20,13 @@ from finsignal.tables import BacktestResult
 SOURCE = "stationary bootstrap of the paired days: Politis and Romano 1994, doi:10.1080/01621459.1994.10476870"
 
 
-def to_days(case: Case, result: BacktestResult) -> np.ndarray:
-    """Net simple return of each session of the test."""
-    return to_daily(result.equity, case.inputs.bars, cash=case.run.cash).to_numpy()
+def to_days(case: Case, result: BacktestResult | None = None) -> pd.Series:
+    """Net simple return of each tested session, a fraction, indexed by its ISO date.
+
+    Of the case's own account, or of another over the same bars, which may have begun with other cash.
+    """
+    result = case.result if result is None else result
+    return to_daily(result.equity, case.inputs.bars, cash=float(result.settings["cash"]))
 
 
 def net_return(result: BacktestResult) -> float:
@@ -37,7 +42,7 @@ def to_difference(
     With the 95 % interval of the paired days; both accounts trade the same bars. Needs 60 days. Where the accounts
     differ on fewer than 20 days, there is no interval.
     """
-    a, b = to_days(case, one), to_days(case, other)
+    a, b = to_days(case, one).to_numpy(), to_days(case, other).to_numpy()
     cites = "; ".join(part for part in (source, SOURCE) if part)
     figure = Figure(key, name, "percent", len(a), "days", 0.0, said=said, source=cites)
     if len(a) < LEAST_DAYS:

@@ -22,6 +22,7 @@ from finsignal.signals import NO_EXITS
 from finsignal.study.accounts import run_account
 from finsignal.study.case import Case
 from finsignal.study.inputs import list_cutoffs
+from finsignal.study.paired import to_days
 from finsignal.study.permuting import run_permutations
 from finsignal.study.placebo import answer_news
 from finsignal.study.request import Read
@@ -103,11 +104,6 @@ def ask_questions(
     return tuple(answers)
 
 
-def to_days(case: Case) -> pd.Series:
-    """Net simple return of each tested session, indexed by its ISO date."""
-    return evidence.to_daily(case.result.equity, case.inputs.bars, cash=float(case.result.settings["cash"]))
-
-
 def answer_luck(case: Case, *, draws: int = DRAWS) -> Answer:
     """Could it be luck? Intervals of the account's own figures, and its place among worlds with the news dealt anew."""
     figures = bootstrap_figures(to_days(case).to_numpy(), days_per_year=days_per_year(case.run.market))
@@ -174,7 +170,7 @@ def _ask_lasts(case: Case) -> Answer:
     cutoffs = [end for end, _ in list_cutoffs(run, case.model)]
     return answer_lasts(
         to_days(case),
-        evidence.to_daily(market.equity, inputs.bars, cash=run.cash),
+        to_days(case, market),
         trained_until=cutoffs[0] if cutoffs else None,
         base_cutoff=cutoffs[1] if len(cutoffs) > 1 else None,
         days_per_year=days_per_year(run.market),

@@ -143,7 +143,7 @@ def _price_costs(case: Case) -> Answer:
 def _spread(case: Case, root: float, charged: float) -> tuple[float | None, float | None]:
     """The 95 % interval of the break-even cost: that of the mean daily return at this cost, over the daily turnover."""
     at_root = trade_at(case, scale_costs(case.run.costs, root, charged))
-    days = to_days(case, at_root)
+    days = to_days(case, at_root).to_numpy()
     turnover = evidence.measure(at_root, case.inputs.bars, market=case.run.market)["turnover"]
     mean, low, high = bootstrap_difference(days, np.zeros(len(days)), days_per_year=days_per_year(case.run.market))
     if not (turnover and math.isfinite(low)):
