@@ -50,14 +50,21 @@ def make_grid(market: str, bar: str, start: str, end: str) -> pd.DataFrame:
 
 
 def make_tables(
-    run: RunFile, seed: int, *, stories: int, effect: float, drift: float, good: float
+    run: RunFile, seed: int, *, stories: int, effect: float, drift: float, good: float, stay: float | None
 ) -> tuple[Inputs, pd.DataFrame]:
-    """A market by random numbers: each story moves its symbol by `effect` over the three bars after it was known."""
+    """A market by random numbers: each story moves its symbol by `effect` over the three bars after it was known.
+
+    stay: the chance that a symbol's next story has the side of the one before; None draws each for itself.
+    """
     rng = np.random.default_rng(seed)
     bars = make_grid(run.market, run.bar, run.start, run.end)
     size, names = len(bars), np.array(run.symbols)
     at, code = rng.integers(0, size - 1, stories), rng.integers(0, len(names), stories)
     positive = rng.random(stories) < good
+    if stay is not None:
+        order = np.lexsort((at, code))
+        turns = rng.random(stories) < np.where(np.diff(code[order], prepend=-1) != 0, 0.5, 1 - stay)
+        positive[order] = turns.cumsum() % 2 == 0
     sure = rng.choice([0.9, 0.7, 0.45], stories)
     said = np.stack([np.where(positive, 0.05, sure), 0.95 - sure, np.where(positive, sure, 0.05)])
     returns = drift + rng.normal(0, 0.008, (size, 1)) + rng.normal(0, 0.012, (size, len(names)))
@@ -101,12 +108,13 @@ def make_world(
     effect: float = 0.0,
     drift: float = 0.0,
     good: float = 0.5,
+    stay: float | None = None,
     since: int | None = None,
     parameters: Mapping[str, float] | None = None,
     **changes: Any,
 ) -> Case:
     run = make_run(symbols, changes)
-    inputs, sentiment = make_tables(run, seed, stories=stories, effect=effect, drift=drift, good=good)
+    inputs, sentiment = make_tables(run, seed, stories=stories, effect=effect, drift=drift, good=good, stay=stay)
     first = None if since is None else inputs.bars["open_time"].iloc[since]
     table = to_parameters(parameters or {}, known=ALWAYS)
     return make_case(run, inputs, sentiment, load_strategy(STRATEGIES / run.strategy), table, since=first)
@@ -165,7 +173,7 @@ def test_each_world_earns_what_the_exact_path_decides_in_it(name: str, monkeypat
             sentiment = SENTIMENT.to_table(table.reset_index())
             decided, _ = carry_out(case.run, case.inputs, sentiment, case.strategy, case.parameters, since=case.since)
             weights = decided.weights["weight"].to_numpy().reshape(len(case.run.symbols), -1).T
-            assert test.drawn[k] == pytest.approx(stand.judge(weights[None])[0], abs=1e-12)
+            assert test.drawn[k] == pytest.approx(stand.judge(weights[None], costs=False)[0], abs=1e-12)
         assert len(np.unique(test.drawn)) > 10
     (test,) = run_permutations(case, kinds=("shifted",), draws=19)
     run, inputs, own = case.run, case.inputs, case.decided.features
@@ -183,7 +191,7 @@ def test_each_world_earns_what_the_exact_path_decides_in_it(name: str, monkeypat
         weights, _ = to_weights(signals, inputs.prices, make_flat_state(run.symbols), bars=inputs.bars,
                                 rules=run.weights, exits=run.exits, features=features)  # fmt: skip
         wide = weights["weight"].to_numpy().reshape(len(run.symbols), -1).T
-        assert test.drawn[k] == pytest.approx(stand.judge(wide[None])[0], abs=1e-12)
+        assert test.drawn[k] == pytest.approx(stand.judge(wide[None], costs=True)[0], abs=1e-12)
 
 
 def test_worlds_are_the_same_however_many_are_decided_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,6 +296,31 @@ def test_mostly_good_news_in_a_rising_market_is_no_signal() -> None:
     assert min(ps) > 0.05
 
 
+def test_stories_dealt_anew_are_judged_before_costs_and_what_keeps_its_order_after_them() -> None:
+    free, dear = ({"costs": {"fee": cost, "slippage": cost}} for cost in (0.0, 0.01))
+    without, paid = (
+        {test.kind: test for test in run_permutations(make_world(3, **costs), draws=19)} for costs in (free, dear)
+    )
+    for kind in ("shuffled", "flipped"):
+        assert without[kind].own == paid[kind].own
+        assert np.array_equal(without[kind].drawn, paid[kind].drawn)
+        assert f"a Sharpe ratio of {paid[kind].own:.2f} or more before costs (p = " in paid[kind].figure.said
+    for kind in ("shifted", "random_entries"):
+        assert without[kind].own > paid[kind].own + 1
+        assert without[kind].drawn.mean() > paid[kind].drawn.mean() + 1
+        assert f"a Sharpe ratio of {paid[kind].own:.2f} or more after costs (p = " in paid[kind].figure.said
+
+
+@pytest.mark.slow
+def test_news_that_stays_good_or_bad_for_a_while_passes_as_often_as_luck() -> None:
+    """Dealt anew it is traded more: after costs of 0.2 % far more than 5 % of such markets would pass."""
+    market = {"stay": 0.95, "weights": {"short": True}, "costs": {"fee": 0.001, "slippage": 0.001}}
+    found = pd.DataFrame([to_ps(make_world(seed, **market), draws=39) for seed in range(2000, 2200)])
+    # Of 200 at 5 %, fewer than 2 or more than 20 come once in about a thousand tries.
+    for kind, count in (found <= 0.05).sum().items():
+        assert 2 <= count <= 20, kind
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "market", [{}, {"drift": 0.001, "good": 0.7, "weights": {"slots": 2}}, {"weights": {"short": True}, "good": 0.4}]
@@ -337,7 +370,16 @@ def test_a_test_says_what_it_needs() -> None:
     short = make_world(7, end="2024-01-25")
     for kind in ("shifted", "random_entries"):
         assert needs(short, kind) == "20 sessions to turn; there are 16"
+    for kind in ("shuffled", "flipped"):
+        assert needs(short, kind) == "20 sessions; there are 16"
     assert needs(make_world(7, good=1.0), "flipped") == "10 good and 10 bad stories; of the fewer there are 0"
+
+
+def test_one_day_is_no_sharpe_ratio_and_no_warning() -> None:
+    case = make_world(7, bar="1h", end="2024-01-03", stories=60)
+    tests = run_permutations(case, draws=19)
+    assert [test.figure.needs != "" for test in tests] == [True] * 4
+    assert tests[0].own == 0.0
 
 
 def test_with_fewer_turns_than_draws_each_comes_once() -> None:

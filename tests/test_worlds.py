@@ -319,6 +319,7 @@ def test_an_account_earns_its_weights_less_the_cost_of_their_changes() -> None:
 def test_a_world_whose_days_are_all_equal_has_a_ratio_of_zero() -> None:
     daily = np.array([[0.0, 0.0, 0.0], [0.1, 0.1, 0.1], [0.01, 0.02, 0.03]])
     assert worlds.sharpe_ratios(daily, days_per_year=252).tolist() == pytest.approx([0, 0, 2 * np.sqrt(252)])
+    assert worlds.sharpe_ratios(daily[:, 2:], days_per_year=252).tolist() == [0, 0, 0]  # of one day, and no warning
 
 
 def test_ties_count_against_the_own_world_and_no_p_value_is_zero() -> None:

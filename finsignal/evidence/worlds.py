@@ -82,7 +82,9 @@ def earn(
 
 
 def sharpe_ratios(daily: np.ndarray, *, days_per_year: int) -> np.ndarray:
-    """The annual Sharpe ratio of each row of daily returns; 0 where all its days are equal, as without a trade."""
+    """The annual Sharpe ratio of each row of daily returns; 0 where all its days are equal, and below 2 days."""
+    if daily.shape[1] < 2:
+        return np.zeros(len(daily))
     moved = daily.max(axis=1) > daily.min(axis=1)
     deviation = daily.std(axis=1, ddof=1)
     ratio = np.divide(daily.mean(axis=1), deviation, out=np.zeros(len(daily)), where=moved & (deviation > 0))

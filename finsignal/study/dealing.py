@@ -29,7 +29,7 @@ from finsignal.study.case import Case
 from finsignal.study.inputs import text_rules
 from finsignal.tables import FUNDING, PROBABILITIES
 
-LEAST_SESSIONS = 20  # with fewer turns no p-value reaches 5 %
+LEAST_SESSIONS = 20  # with fewer turns no p-value reaches 5 %, and with fewer days a Sharpe ratio says nothing
 LEAST_STORIES = 10  # with fewer to deal or to flip chance has too few worlds
 
 
@@ -49,9 +49,10 @@ class Stand:
     stale: np.ndarray  # where prices are too old to decide on
     silent: np.ndarray  # where news is
 
-    def judge(self, weights: np.ndarray) -> np.ndarray:
-        """The annual Sharpe ratio of each world's weights, (worlds, bars, symbols)."""
-        daily = earn(weights, self.gains, printed=self.printed, cost=self.cost, days=self.days, flat=self.flat)
+    def judge(self, weights: np.ndarray, *, costs: bool) -> np.ndarray:
+        """The annual Sharpe ratio of each world's weights, (worlds, bars, symbols), after costs or before them."""
+        cost = self.cost if costs else 0.0
+        daily = earn(weights, self.gains, printed=self.printed, cost=cost, days=self.days, flat=self.flat)
         return sharpe_ratios(daily, days_per_year=self.year)
 
 
@@ -99,11 +100,17 @@ class Plan:
     `say` gives the first sentiment features of each world, (columns, worlds, symbols, bars), those that it does not
     give being the run's own, and the bar whose silence of the news counts at each bar, (worlds, bars). `weigh` gives
     weights (worlds, bars, symbols) outright, and no strategy is asked.
+
+    costs: whether accounts pay the run's flat costs. Where what is traded keeps its order, they do. Where stories are
+    dealt anew they do not, nor in the real world: news that stays good or bad for a while is traded seldom, and dealt
+    anew often, and such worlds would lose by their costs alone.
     """
 
-    n: int  # stories or sessions that can be dealt
+    n: int  # what can be dealt
+    of: str = "days"  # what n counts
     draws: int = 0
     needs: str = ""
+    costs: bool = True
     say: Callable[[slice], tuple[np.ndarray, np.ndarray]] | None = None
     weigh: Callable[[slice], np.ndarray] | None = None
 
@@ -118,7 +125,7 @@ def plan_shifted(case: Case, stand: Stand, draws: int, rng: np.random.Generator)
     def say(part: slice) -> tuple[np.ndarray, np.ndarray]:
         return np.moveaxis(stand.sent[:, :, source[part]], 2, 1), source[part]
 
-    return Plan(sessions, len(source), say=say)
+    return Plan(sessions, draws=len(source), say=say)
 
 
 def plan_random_entries(case: Case, stand: Stand, draws: int, rng: np.random.Generator) -> Plan:
@@ -132,18 +139,21 @@ def plan_random_entries(case: Case, stand: Stand, draws: int, rng: np.random.Gen
     def weigh(part: slice) -> np.ndarray:
         return turn_weights(stand.weights, source[part], column[part])
 
-    return Plan(sessions, draws, weigh=weigh)
+    return Plan(sessions, draws=draws, weigh=weigh)
 
 
 def plan_shuffled(case: Case, stand: Stand, draws: int, rng: np.random.Generator) -> Plan:
     """What stories said dealt anew among those of one session, where they are about two symbols or more."""
     if len(case.run.symbols) == 1:
-        return Plan(0, needs="two symbols: among the stories of one there is nothing to deal")
+        return Plan(0, "stories", needs="two symbols: among the stories of one there is nothing to deal")
+    if len(stand.days) < LEAST_SESSIONS:
+        return _plan_none(stand)
     told = _find_told(case, stand)
     dealt = pd.Series(told.code).groupby(told.session).transform("nunique").to_numpy() > 1
     count = int(dealt.sum())
     if count < LEAST_STORIES:
-        return Plan(count, needs=f"{LEAST_STORIES} stories in sessions with stories of two symbols; there are {count}")
+        needs = f"{LEAST_STORIES} stories in sessions with stories of two symbols; there are {count}"
+        return Plan(count, "stories", needs=needs)
     groups = np.where(dealt, told.session, len(stand.days) + np.arange(len(dealt)))  # the others keep what they said
     givers = deal_within(groups, draws, rng)
     return _plan_contents(
@@ -153,11 +163,14 @@ def plan_shuffled(case: Case, stand: Stand, draws: int, rng: np.random.Generator
 
 def plan_flipped(case: Case, stand: Stand, draws: int, rng: np.random.Generator) -> Plan:
     """Good and bad exchanged in stories drawn at random, of each symbol as many each way."""
+    if len(stand.days) < LEAST_SESSIONS:
+        return _plan_none(stand)
     told = _find_told(case, stand)
     sign = np.sign(np.bincount(told.unit, weights=told.free_said[2] - told.free_said[0]))
     both = int(min((sign > 0).sum(), (sign < 0).sum()))
     if both < LEAST_STORIES:
-        return Plan(both, needs=f"{LEAST_STORIES} good and {LEAST_STORIES} bad stories; of the fewer there are {both}")
+        needs = f"{LEAST_STORIES} good and {LEAST_STORIES} bad stories; of the fewer there are {both}"
+        return Plan(both, "stories", needs=needs)
     opinion = sign != 0
     groups = np.where(opinion, told.code, len(case.run.symbols) + np.arange(len(sign)))
     flipped = sign[deal_within(groups, draws, rng)] != sign
@@ -169,6 +182,11 @@ def plan_flipped(case: Case, stand: Stand, draws: int, rng: np.random.Generator)
         int(opinion.sum()),
         lambda part: flip_contents(told.free_said, told.unit, flipped[part]),
     )
+
+
+def _plan_none(stand: Stand) -> Plan:
+    """Too few sessions for a Sharpe ratio, however many stories they have."""
+    return Plan(len(stand.days), needs=f"{LEAST_SESSIONS} sessions; there are {len(stand.days)}")
 
 
 PLANS: dict[str, Callable[[Case, Stand, int, np.random.Generator], Plan]] = {
@@ -222,7 +240,7 @@ def _find_told(case: Case, stand: Stand) -> _Told:
 def _plan_contents(
     case: Case, stand: Stand, told: _Told, draws: int, n: int, deal: Callable[[slice], np.ndarray]
 ) -> Plan:
-    """Worlds in which the free texts say what `deal` gives, (worlds, 3, texts), and all that follows from it."""
+    """Worlds in which the free texts say what `deal` gives, (worlds, 3, texts), and all that follows, before costs."""
     rules = case.run.features
     symbols, bars = stand.sent.shape[1:]
 
@@ -241,4 +259,4 @@ def _plan_contents(
         )
         return moved[..., stand.start - told.begin :], np.broadcast_to(np.arange(bars), (worlds, bars))
 
-    return Plan(n, draws, say=say)
+    return Plan(n, "stories", draws, costs=False, say=say)

@@ -1,13 +1,15 @@
 """Permutation tests of a run: the real world among worlds in which what the news said was dealt anew.
 
 Each world is decided as the run is: the same features, strategy, settings, limits and weights. One statistic is
-computed in the same way for all: the Sharpe ratio of the days of a linear account at the run's flat costs.
+computed in the same way for all: the Sharpe ratio of the days of a linear account, before costs where stories are dealt
+anew, and else at the run's flat costs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,8 +39,9 @@ PHIPSON = "Phipson & Smyth 2010, doi:10.2202/1544-6115.1585"
 class Permutation:
     """One permutation test.
 
-    own and drawn are annual Sharpe ratios of the linear account, in the real world and in those drawn; a world without
-    a trade has 0. Where the test is not applicable `drawn` is empty, and the figure says what it needs.
+    own and drawn are annual Sharpe ratios of the linear account, in the real world and in those drawn, before costs of
+    "shuffled" and "flipped"; a world without a trade has 0. Where the test is not applicable `drawn` is empty, and the
+    figure says what it needs.
     """
 
     kind: str  # one of KINDS
@@ -62,7 +65,11 @@ def run_permutations(
 
     Only what is first known at a tested decision is dealt anew, and the settings stay. p = (1 + worlds at least as
     good) / (1 + worlds). The statistic is the annual Sharpe ratio of the daily returns, close to close, of an account
-    that earns weight times return less fee and slippage for each change; lots and resting orders have no part in it.
+    that earns weight times return; lots and resting orders have no part in it. shifted and random_entries keep the
+    order of what is traded, and so its costs: fee and slippage are paid for each change, in every world. shuffled and
+    flipped do not: news that stays good or bad for a while is traded seldom, and dealt anew often, and such worlds
+    would lose by costs alone. They are judged before costs, the real one too: they ask whether the news knew anything.
+    None is judged on fewer than 20 sessions.
     progress: a bar on stderr. Raises ConfigError for an unknown kind and for fewer than 19 draws.
     """
     for kind in kinds:
@@ -71,32 +78,35 @@ def run_permutations(
     if draws < LEAST_DRAWS:
         raise ConfigError(f"evidence: {draws} draws cannot have a p-value of 5 %; state {LEAST_DRAWS} or more.")
     stand = make_stand(case)
-    own = float(stand.judge(stand.weights[None])[0])
+    own = {costs: float(stand.judge(stand.weights[None], costs=costs)[0]) for costs in (False, True)}
     trades = bool(stand.weights.any())
     plans = {}
     for kind in kinds:
         rng = np.random.default_rng([seed, KINDS.index(kind)])
-        plans[kind] = PLANS[kind](case, stand, draws, rng) if trades else Plan(0, needs="1 trade; there are 0")
+        plans[kind] = (
+            PLANS[kind](case, stand, draws, rng) if trades else Plan(0, "trades", needs="1 trade; there are 0")
+        )
     drawn = _draw(case, stand, plans, progress=progress)
-    return tuple(_tell(kind, own, drawn[kind], plan) for kind, plan in plans.items())
+    return tuple(_tell(kind, own[plan.costs], drawn[kind], plan) for kind, plan in plans.items())
 
 
 def _tell(kind: str, own: float, drawn: np.ndarray, plan: Plan) -> Permutation:
-    of = "stories" if kind in ("shuffled", "flipped") else "days"
     if plan.needs:
-        figure = Figure(kind, NAMES[kind], "ratio", plan.n, of, needs=plan.needs, source=PHIPSON)
+        figure = Figure(kind, NAMES[kind], "ratio", plan.n, plan.of, needs=plan.needs, source=PHIPSON)
         return Permutation(kind, own, drawn, figure, None)
     p = to_p(own, drawn)
     as_good = round(p * (1 + len(drawn))) - 1
-    said = f"{as_good} of {len(drawn)} such worlds had a Sharpe ratio of {own:.2f} or more (p = {p:.3f})."
-    figure = Figure(kind, NAMES[kind], "ratio", plan.n, of, value=own, p=p, draws=len(drawn), said=said, source=PHIPSON)
+    when = "after costs" if plan.costs else "before costs"
+    said = f"{as_good} of {len(drawn)} such worlds had a Sharpe ratio of {own:.2f} or more {when} (p = {p:.3f})."
+    shown: dict[str, Any] = {"value": own, "p": p, "draws": len(drawn), "said": said, "source": PHIPSON}
+    figure = Figure(kind, NAMES[kind], "ratio", plan.n, plan.of, **shown)
     count, edges = np.histogram(drawn, bins=20)
     curve = Curve(
         key=kind,
         name=NAMES[kind],
         x=tuple(((edges[:-1] + edges[1:]) / 2).tolist()),
         y=tuple(count.astype(float).tolist()),
-        x_name="annual Sharpe ratio",
+        x_name=f"annual Sharpe ratio {when}",
         y_name="worlds",
         unit="count",
         kind="histogram",
@@ -121,7 +131,7 @@ def _draw(case: Case, stand: Stand, plans: dict[str, Plan], *, progress: bool) -
                 part = slice(done, min(done + (at_once if plan.weigh else room), plan.draws))
                 done = part.stop
                 if plan.weigh is not None:
-                    out[kind][part] = stand.judge(plan.weigh(part))
+                    out[kind][part] = stand.judge(plan.weigh(part), costs=plan.costs)
                     bar.update(part.stop - part.start)
                     continue
                 stacks[-1].append((kind, part))
@@ -131,9 +141,10 @@ def _draw(case: Case, stand: Stand, plans: dict[str, Plan], *, progress: bool) -
                     room = at_once
         for stack in filter(None, stacks):
             said = [say(part) for kind, part in stack if (say := plans[kind].say) is not None]
-            ratios = stand.judge(_decide(case, stand, said))
+            weights = _decide(case, stand, said)
             for kind, part in stack:
-                out[kind][part], ratios = np.split(ratios, [part.stop - part.start])
+                ours, weights = np.split(weights, [part.stop - part.start])
+                out[kind][part] = stand.judge(ours, costs=plans[kind].costs)
             bar.update(sum(part.stop - part.start for _, part in stack))
     return out
 
