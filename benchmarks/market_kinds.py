@@ -64,6 +64,7 @@ KINDS = {
     "half repeats, storms": Kind({"repeats": 0.5, "regimes": Regimes(40, 0.6, 1.8)}, short=False),
     "news reports moves": Kind({"reports": 0.6}),
     "by rank": Kind(strategy="cross_sectional.py", search={"min_symbols": (2.0, 3.0)}, rank=1),
+    "sticky news": Kind({"stay": 0.9}),
 }
 BASE = RunFile(
     path=Path("null_markets.toml"),  # there is no such file: all is stated here

@@ -365,6 +365,20 @@ def test_news_that_reports_knows_the_bar_before_it_and_not_the_one_after() -> No
     assert (after == polarity)[inner].mean() == pytest.approx(0.5, abs=0.06)
 
 
+def test_sticky_news_has_the_side_of_the_story_before_and_knows_no_prices() -> None:
+    made, plain = (small(news_per_day=4.0, effect=0.0, stay=stay) for stay in (0.9, 0.5))
+    for market, chance in ((made, 0.9), (plain, 0.5)):
+        told = market.news.assign(side=market.truth["polarity"])[~market.truth["repeat"]]
+        told = told[told["side"] != 0].sort_values(["symbol", "time"], kind="stable")
+        same = told["side"] == told.groupby("symbol")["side"].shift()
+        inner = told["symbol"] == told["symbol"].shift()
+        # Some 1,500 pairs of either: an error of 0.013 at most.
+        assert same[inner].mean() == pytest.approx(chance, abs=0.04)
+        assert told["side"].mean() == pytest.approx(0, abs=0.25)
+    pd.testing.assert_frame_equal(made.prices, plain.prices)
+    assert (made.news["time"] == plain.news["time"]).all()
+
+
 def test_the_expected_return_of_a_small_null_market_is_its_drift() -> None:
     """Mean over 40 markets of 750 bars: 0.05 %, against an error of 0.5 % / sqrt(30,000) = 0.003 %, twice as common."""
     inside = [
@@ -374,7 +388,11 @@ def test_the_expected_return_of_a_small_null_market_is_its_drift() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"reports": 1.5}, {"skill": float("inf")}, {"symbols": []}, {"repeats": -0.1}, {"effect_bars": 0}]
+    "change",
+    [
+        *({"reports": 1.5}, {"skill": float("inf")}, {"symbols": []}, {"repeats": -0.1}, {"effect_bars": 0}),
+        *({"stay": 0.4}, {"stay": 1.1}, {"stay": float("nan")}),
+    ],
 )
 def test_options_of_a_small_market_that_cannot_be_meant_are_refused(change: dict) -> None:
     with pytest.raises(ConfigError, match="simulate"):

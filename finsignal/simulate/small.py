@@ -48,23 +48,29 @@ def make_small_market(
     drift: float = 0.0,
     regimes: Regimes | None = None,
     reports: float = 0.0,
+    stay: float = 0.5,
     skill: float = 3.0,
 ) -> SmallMarket:
     """A market of news as `make_market` has it, whose options it shares, with probabilities in place of words.
 
     reports: 0 to 1, how much the news only reports what prices did: the share of good and bad stories whose polarity is
-    the sign of the noise of the newest bar that had closed. skill: how well the reader reads: it is sure by
-    softmax of `skill` for the true label against noise of variance 1 in each. A repeat is read as the story.
+    the sign of the noise of the newest bar that had closed. stay: 0.5 to 1, the chance that a good or bad story has the
+    side of the one that its symbol had before, those that only report left aside; at 0.5 each is for itself. skill: how
+    well the reader reads: it is sure by softmax of `skill` for the true label against noise of variance 1 in each. A
+    repeat is read as the story.
 
     Raises ConfigError at options that cannot be meant.
     """
     planted = Effect(effect, effect_bars, delay, half_life, true_share)
     check_shares(volatility, news_per_day, repeats, common, routine)
-    if not 0 <= reports <= 1 or not np.isfinite(skill):
-        raise ConfigError(f"simulate: expected reports in 0 to 1 and a finite skill, got {reports} and {skill}.")
+    if not (0 <= reports <= 1 and 0.5 <= stay <= 1 and np.isfinite(skill)):
+        raise ConfigError(
+            "simulate: expected reports in 0 to 1, stay in 0.5 to 1 and a finite skill, got "
+            f"{reports}, {stay} and {skill}."
+        )
     if bars.empty or not symbols:
         raise ConfigError("simulate: expected one bar and one symbol at least.")
-    rng, price_rng, state_rng = (np.random.default_rng([seed, stream]) for stream in range(3))
+    rng, price_rng, state_rng, stay_rng = (np.random.default_rng([seed, stream]) for stream in range(4))
     stretches = draw_stretches(state_rng, regimes, drift, len(bars))
     noise = draw_noise(price_rng, len(symbols), bars, stretches, volatility, common)
 
@@ -76,8 +82,11 @@ def make_small_market(
     decisions = to_integers(bars["time"])
     latest = np.maximum(np.searchsorted(to_integers(bars["close_time"]), published, side="right") - 1, 0)
     reported = np.sign(noise.gap + noise.inside)[code, latest].astype(np.int64)
-    polarity = np.where(rng.random(n) < reports, reported, rng.choice((-1, 1), n))
-    polarity = np.where(rng.random(n) < routine, 0, polarity)
+    reporting, side, plain = rng.random(n) < reports, rng.choice((-1, 1), n), rng.random(n) < routine
+    order = np.lexsort((published, code))
+    order = order[~(reporting | plain)[order]]
+    side[order] = _stay(stay_rng, side[order], code[order], stay)
+    polarity = np.where(plain, 0, np.where(reporting, reported, side))
     p = _read(rng, polarity, skill)
     true = rng.random(n) < true_share
     later = published + (3600 + rng.exponential(6 * 3600, n).astype(np.int64)) * SECOND
@@ -119,6 +128,13 @@ def make_small_market(
         repeat=repeat, polarity=polarity, effect=size, start=to_start(bars, first, size, delay)
     )
     return SmallMarket(prices, NEWS.to_table(news), SENTIMENT.to_table(sentiment), truth)
+
+
+def _stay(rng: np.random.Generator, side: np.ndarray, code: np.ndarray, stay: float) -> np.ndarray:
+    """The sides of stories in their order, each that of the one before of the same code with the chance `stay`."""
+    own = rng.random(len(side)) >= 2 * stay - 1  # the others follow; of those that do not, half have the same side
+    own |= np.diff(code, prepend=-1) != 0
+    return side[np.maximum.accumulate(np.where(own, np.arange(len(side)), 0))]
 
 
 def _read(rng: np.random.Generator, polarity: np.ndarray, skill: float) -> np.ndarray:
