@@ -1,6 +1,9 @@
 """`finsignal check`: each part fails for what it is there for, names where, and leaves an honest run alone."""
 
+import builtins
+import contextlib
 import json
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +27,7 @@ from finsignal.checking.strategy_audit import audit_strategy, check_deeds
 from finsignal.checking.worlds import DENSE, World, cut_world, noise_world, pick_instants
 from finsignal.cli.checking import to_lines
 from finsignal.config import RunFile, read_run
-from finsignal.errors import ConfigError
+from finsignal.errors import ConfigError, FinsignalError
 from finsignal.report.terminal import WIDTH
 from finsignal.splits import Split
 from finsignal.study import Inputs, Request, Study
@@ -192,16 +195,17 @@ def test_a_strategy_that_remembers_what_it_saw_has_not_seen_the_future_yet(
 ) -> None:
     # Kept in a module, it would outlive a new load; were the whole run asked first, all would be the same after it.
     run = with_strategy(
-        "kept = np.__dict__.setdefault('kept_by_test', {})\n"
+        "kept = math.__dict__.setdefault('kept_by_test', {})\n"
         "size = features['ret_1'].notna().sum()\n"
         "if size > kept.get('size', 0):\n"
         "    kept.update(size=size, features=features.copy())\n"
-        "score = kept['features'].groupby('symbol')['ret_1'].shift(-1) * 50"
+        "score = kept['features'].groupby('symbol')['ret_1'].shift(-1) * 50",
+        "import math",
     )
     try:
         assert any(part.state == "failed" for part in check_future(run, world))
     finally:
-        del np.__dict__["kept_by_test"]
+        del math.__dict__["kept_by_test"]
 
 
 def test_the_first_difference_is_the_earliest_and_nan_equals_nan() -> None:
@@ -430,14 +434,45 @@ def test_what_a_strategy_must_not_hang_on_fails(
         assert "mine.py" in finding.said
 
 
-def test_replaced_code_is_put_back(with_strategy: Callable[..., RunFile], world: World) -> None:
-    shift, train, code, module = pd.Series.shift, Split.train, run_account.__code__, sys.modules["finsignal.splits"]
-    for what in ("code of pandas", "a method of finsignal", "the code of a function", "a module of finsignal"):
-        audit(with_strategy(*DEEDS[what][:2]), world)
-    assert pd.Series.shift is shift
-    assert Split.train is train
+def take_state() -> dict[str, dict]:
+    """Every name of pandas, numpy, finsignal and their classes that a strategy may have replaced or added."""
+    owners = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "finsignal"}
+    owners |= {"pandas": pd, "numpy": np, "numpy.random": np.random, "builtins": builtins}
+    for kind in (pd.DataFrame, pd.Series, pd.Index, Split):
+        owners |= {f"class {part.__name__}": part for part in kind.__mro__ if part is not object}
+    return {name: dict(vars(owner)) for name, owner in owners.items()}
+
+
+REPLACES = {
+    **{name: DEEDS[name][:2] for name in ("code of pandas", "a method of finsignal", "a module of finsignal")},
+    "what a class inherits, as it is loaded": (NEWS_SCORE, "pd.Series.shift = lambda self, *a, **k: self"),
+    "a class that others inherit": (NEWS_SCORE, "pd.Series.__mro__[2].equals = lambda self, other: True"),
+    "a comparison": (f"{NEWS_SCORE}\npd.Series.__eq__ = lambda self, other: self", ""),
+    "an error as it is loaded": ("score = 1", "pd.Series.shift = None\nnp.mean = None\nraise ValueError"),
+    "an error as it is asked": ("pd.DataFrame.shift = pd.Series.shift = None\nraise ValueError", ""),
+    "an end as it is asked": ("pd.Series.shift = np.log = None\nraise SystemExit(0)", ""),
+    "a memory of its own": (f"pd.kept = np.random.kept = 1\n{NEWS_SCORE}", "import builtins\nbuiltins.kept = 1"),
+}
+
+
+@pytest.mark.parametrize("what", REPLACES)
+def test_replaced_code_is_put_back_however_the_question_ends(
+    with_strategy: Callable[..., RunFile], world: World, what: str
+) -> None:
+    run = with_strategy(*REPLACES[what])
+    asker, honest = Asker(run), Asker(with_strategy(NEWS_SCORE))
+    features = decide_world(honest.run, world, make_settings(run, 120)[:1], honest)[0].features
+    run = with_strategy(*REPLACES[what])
+    before, code = take_state(), run_account.__code__
+    for _ in range(2):
+        with contextlib.suppress(FinsignalError):
+            asker.ask(features, {})
+        after = take_state()
+        assert after.keys() == before.keys()
+        for name, held in before.items():
+            assert [key for key in held.keys() | after[name].keys() if held.get(key) is not after[name].get(key)] == []
     assert run_account.__code__ is code
-    assert sys.modules["finsignal.splits"] is module
+    assert asker.changed  # of the first question as well: nothing stays that would hide the next
 
 
 def test_the_day_of_the_week_and_the_hour_are_no_dates(with_strategy: Callable[..., RunFile], world: World) -> None:

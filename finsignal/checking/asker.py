@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import functools
+import operator
 import sys
 import types
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.typing import DataFrameGroupBy, Expanding, Rolling, SeriesGroupBy
 
 from finsignal.config import ALWAYS, RunFile, to_parameters
 from finsignal.errors import TableError
@@ -23,7 +25,6 @@ from finsignal.signals import Strategy, make_signals
 
 CODE = (".py", ".pyc")
 READS_CODE = ("<frozen importlib", "<frozen zipimport", "linecache.py", "tokenize.py")  # what they open is no data
-METHODS = (types.FunctionType, property, classmethod, staticmethod)
 PACKAGE = str(Path(__file__).parents[1])
 SYSTEM = ("/usr/share/zoneinfo", "/etc/", "/proc/", "/sys/", "/dev/")
 REACHES_OUT = {
@@ -124,6 +125,7 @@ class Asker:
     opened: list[str] = field(default_factory=list)
     imported: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
+    _code: _Code | None = None
 
     @property
     def file(self) -> Path:
@@ -156,7 +158,9 @@ class Asker:
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        before, _WATCH.seen, _WATCH.imported = _take_code(), [], []
+        if self._code is None or not self._code.holds():
+            self._code = _take_code()
+        before, _WATCH.seen, _WATCH.imported = self._code, [], []
         try:
             with _watching(str(self.file)):
                 yield
@@ -179,15 +183,34 @@ class _Code:
     names: list[tuple[str, Any, dict[str, Any]]]
     functions: list[tuple[str, types.FunctionType, types.CodeType]]
 
+    def holds(self) -> bool:
+        """Whether all is still as it was taken."""
+        same = sum(map(_is_ours, sys.modules)) == len(self.modules)
+        same = same and all(sys.modules.get(name) is module for name, module in self.modules.items())
+        same = same and all(_are_same(vars(owner), before) for _, owner, before in self.names)
+        return same and all(function.__code__ is code for _, function, code in self.functions)
+
     def put_back(self) -> list[str]:
-        """What is another by now, by name; each is again what it was."""
+        """What is another by now, or new, by name; each is again what it was."""
         changed = [name for name, module in self.modules.items() if sys.modules.get(name) is not module]
         sys.modules.update({name: self.modules[name] for name in changed})
+        for name in [name for name in sys.modules if _is_ours(name) and name not in self.modules]:
+            # Loaded by the strategy, it may hold what the strategy put there; whoever needs it loads it afresh.
+            sys.modules.pop(name)
+            parent, _, last = name.rpartition(".")
+            if parent in self.modules:
+                vars(self.modules[parent]).pop(last, None)
         for name, owner, before in self.names:
             now = vars(owner)
+            if _are_same(now, before):
+                continue
             for key in [key for key, value in before.items() if now.get(key) is not value]:
                 changed.append(f"{name}.{key}")
                 setattr(owner, key, before[key])
+            # What a class inherits is hidden, not replaced, by a name of its own.
+            for key in [key for key in now if key not in before and not _is_late(owner, key)]:
+                changed.append(f"{name}.{key}")
+                delattr(owner, key)
         for name, function, code in self.functions:
             if function.__code__ is not code:
                 changed.append(name)
@@ -195,18 +218,36 @@ class _Code:
         return changed
 
 
+def _are_same(now: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    return len(now) == len(before) and all(map(operator.is_, now.values(), before.values()))
+
+
+def _is_ours(name: str) -> bool:
+    return name.partition(".")[0] == "finsignal"
+
+
+def _is_late(owner: Any, key: str) -> bool:
+    """Whether a name may be new without harm: a module loaded late, an accessor that a package adds, Python's notes."""
+    added = isinstance(vars(owner)[key], types.ModuleType) or key in getattr(owner, "_accessors", ())
+    return added or key in ("__annotations__", "__warningregistry__")
+
+
 def _take_code() -> _Code:
-    modules = {name: sys.modules[name] for name in list(sys.modules) if name.partition(".")[0] == "finsignal"}
-    around = {"numpy": np, "pandas": pd, "DataFrame": pd.DataFrame, "Series": pd.Series, "Index": pd.Index}
+    modules = {name: sys.modules[name] for name in list(sys.modules) if _is_ours(name)}
+    tables = (pd.DataFrame, pd.Series, pd.Index, pd.DatetimeIndex, DataFrameGroupBy, SeriesGroupBy, Rolling, Expanding)
+    classes = {kind.__name__: kind for table in tables for kind in table.__mro__ if kind is not object}
+    around: dict[str, Any] = {
+        "numpy": np,
+        "numpy.random": np.random,
+        "numpy.linalg": np.linalg,
+        "pandas": pd,
+        **classes,
+    }
+    around["builtins"] = builtins
     names = [(name, owner, dict(vars(owner))) for name, owner in {**modules, **around}.items()]
-    names.append(("builtins", builtins, {key: value for key, value in vars(builtins).items() if callable(value)}))
     for module, _, held in names[: len(modules)]:
-        classes = [(key, value) for key, value in held.items() if isinstance(value, type)]
-        names += [
-            (f"{module}.{key}", kind, {name: part for name, part in vars(kind).items() if isinstance(part, METHODS)})
-            for key, kind in classes
-            if kind.__module__ == module
-        ]
+        own = [(key, value) for key, value in held.items() if isinstance(value, type)]
+        names += [(f"{module}.{key}", kind, dict(vars(kind))) for key, kind in own if kind.__module__ == module]
     functions = [
         (f"{name}.{key}", value, value.__code__)
         for name, _, held in names
