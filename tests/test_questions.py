@@ -106,6 +106,7 @@ def test_whether_the_test_was_seen_is_asked_of_its_first_bar_and_not_of_the_run(
     assert is_unseen(replace(case, model=None, run=stated))
 
 
+@pytest.mark.slow
 def test_a_run_folder_with_evidence_keeps_its_trials_and_comes_out_again(
     run_cli: Callable[..., tuple[int, str, str]], tiny_copy: Path, tmp_path: Path
 ) -> None:
