@@ -128,7 +128,7 @@ def test_too_little_says_what_it_needs() -> None:
 def read(tmp_path: Path, text: str) -> Part:
     path = tmp_path / "mine.py"
     path.write_text(text, encoding="utf-8")
-    return check_text(path)
+    return check_text(path, [f"Name {n}" for n in range(150)])
 
 
 @pytest.mark.parametrize(
@@ -155,6 +155,23 @@ def read(tmp_path: Path, text: str) -> Part:
         (f"A = {'x' * 600!r}\n", "holds a block of 600 characters"),
         (f"A = {10**30}\n", "a number so long that it is data"),
         ("\n".join(f"a{n} = {n}" for n in range(250)), "holds 250 numbers"),
+        ("from finsignal.checking import asker\nasker.x\n", "imports finsignal.checking.asker"),
+        ("import finsignal.checking.asker\n", "imports finsignal.checking.asker"),
+        ("from finsignal import study\n", "imports finsignal.study"),
+        ("import finsignal as fs\nfs.checking\n", "uses finsignal.checking"),
+        ("from operator import attrgetter as get\nget('__trace' + 'back__.tb_fr' + 'ame')\n", "that it makes up"),
+        ("import operator\noperator.attrgetter('a.f_locals')\n", "names f_locals"),
+        ("x.__getattribute__('f_' + 'back')\n", "uses __getattribute__"),
+        ("import os\nvars(os)['env' + 'iron']\n", "by a name that it makes up"),
+        ("read = open\nread('a.txt')\n", "reads data by open()"),
+        ("from io import open as o\no('a.txt')\n", "imports open, which reads data"),
+        ("from pandas import read_csv as r\nr('a.csv')\n", "imports read_csv, which reads data"),
+        ("from os import environ\n", "imports environ"),
+        ("from os import getenv as g\n", "imports getenv"),
+        ("import numpy as np\nclass M:\n    def load(self): ...\nnp.load('a.npy')\n", "reads data by np.load()"),
+        (f"class {'a' * 300}:\n    pass\n", "holds a name of 300 characters"),
+        (f"A = {dict.fromkeys([f'2026-03-{n}' for n in range(101)], 'up')}\n", "holds a table of 202 values"),
+        (f"A = { {f'S{n}': f'x{n}' for n in range(150)} }\n", "holds a table of 150 values"),
         ("\n".join(f"a{n} = {'y' * 400!r}" for n in range(20)), "holds 8,000 characters"),
     ],
 )
@@ -165,7 +182,16 @@ def test_what_a_strategy_needs_not_say_is_named_with_its_line(tmp_path: Path, te
     assert all(finding.said.startswith("mine.py line ") for finding in part.findings)
 
 
-@pytest.mark.parametrize("text", ["import os\nos._exit(0)\n", "from os import abort\n", "import os\nos.kill(1, 9)\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import os\nos._exit(0)\n",
+        "from os import abort\n",
+        "import os\nos.kill(1, 9)\n",
+        "import os\ngetattr(os, 'abort')()\n",
+        "import os\nvars(os)['kill'](1, 9)\n",
+    ],
+)
 def test_what_ends_the_process_is_named_before_it_is_asked(tmp_path: Path, text: str) -> None:
     assert END in {finding.kind for finding in read(tmp_path, text).findings}
 
@@ -182,6 +208,15 @@ def test_what_ends_the_process_is_named_before_it_is_asked(tmp_path: Path, text:
         "import pandas as pd\nif __name__ == '__main__':\n    pd.read_csv('sample.csv')\n    raise SystemExit(0)\n",
         "import logging\nlogging.getLogger('mine')\n",
         f"SECTORS = {dict.fromkeys([f'S{n}' for n in range(45)], 'energy')}\n",
+        f"SECTORS = { {f'S{n:03d}': f'sector {n % 11}' for n in range(500)} }\n",
+        f"UNIVERSE = {[f'Name {n}' for n in range(150)]}\n",  # the run's own symbols
+        "class Model:\n    def load(self):\n        return 1\nMODEL = Model().load()\n",
+        "mode = 'abort'\nwords = {'kill': -1, 'abort': -1}\n",
+        "class Switch:\n    kill = False\ns = Switch()\ns.kill = True\nif s.kill:\n    pass\n",
+        "def f(features):\n    open = features['gap']\n    return open * 2\n",
+        "import finsignal as fs\nfs.to_signal\nfs.__version__\n",
+        "from finsignal import to_signal, make_bars\nfrom finsignal.errors import TableError\n",
+        "from operator import attrgetter\nF = attrgetter('dt.hour')\n",
     ],
 )
 def test_honest_text_is_not_accused(tmp_path: Path, text: str) -> None:

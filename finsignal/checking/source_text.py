@@ -1,20 +1,17 @@
-"""What the text of a strategy file gives away: ways past its rows, and tables of data among its lines."""
+"""What the text of a strategy file gives away: ways past its rows, and data among its lines."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import sys
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from finsignal.checking.findings import Finding, Part
+from finsignal.checking.text_data import find_data
 
 TEXT = "the strategy's text"
 END = "end"  # the kind of a finding after which a strategy had better not be asked
-LONGEST_TEXT = 500  # characters of one constant; more is data
-MOST_IN_A_ROW = 100  # constants in one list, set or dict
-MOST_NUMBERS = 200  # in the whole file
-MOST_TEXT = 5000  # characters of all constants
-MOST_DIGITS = 20  # of a number
 PAST_ITS_ROWS = {
     **dict.fromkeys(("gc", "inspect", "builtins", "importlib", "ctypes", "cffi", "linecache"), "whoever calls it"),
     **dict.fromkeys(("socket", "urllib", "http", "requests", "httpx", "aiohttp", "yfinance", "ccxt"), "the net"),
@@ -22,11 +19,14 @@ PAST_ITS_ROWS = {
 }
 HARMLESS = ("float_info", "maxsize", "version_info", "stdout", "stderr")  # of sys
 RUNS_TEXT = ("eval", "exec", "compile", "__import__", "globals", "breakpoint")
+BY_NAME = ("getattr", "setattr", "attrgetter", "methodcaller")  # reach what a text names
+PUBLIC = ("finsignal", "finsignal.signals", "finsignal.errors", "finsignal.tables", "finsignal.metrics")
 KILLS = ("_exit", "abort", "kill", "killpg", "raise_signal", "_exithandlers")  # of os and signal: no one can catch it
 INSIDE = (
     *("__globals__", "__builtins__", "__subclasses__", "__code__", "__closure__", "__loader__", "__spec__"),
     *("__traceback__", "f_locals", "f_globals", "f_back", "gi_frame", "cr_frame", "tb_frame", "_getframe"),
-    *("_current_frames", "__doc__", "__file__", "environ", "getenv", "argv"),
+    *("_current_frames", "__doc__", "__file__", "environ", "environb", "getenv", "argv"),
+    *("__getattribute__", "_instances"),
 )
 CLOCK = {
     "time": ("time", "time_ns", "perf_counter", "monotonic", "localtime", "gmtime", "process_time"),
@@ -36,13 +36,14 @@ CLOCK = {
 READS = ("open", "load", "fromfile", "loadtxt", "genfromtxt", "memmap", "memory_map", "OSFile", "open_file", "urlopen")
 
 
-def check_text(path: Path) -> Part:
+def check_text(path: Path, symbols: Collection[str] = ()) -> Part:
     """One part: what the strategy file says that a function of its rows needs not say.
 
     Fails for modules and names by which code reaches past the rows it is given or ends the process, calls that read the
     clock or a file, and blocks of data: one constant of more than 500 characters, a list of more than 100
-    constants, more than 200 numbers. What it opens while it runs is watched elsewhere. Text that is no Python is left
-    to the loader, which refuses it.
+    constants, more than 200 numbers. The run's symbols, and names like theirs that are mapped to a few texts, are no
+    data. What it opens while it runs is watched elsewhere. Text that is no Python is left to the loader, which
+    refuses it.
     """
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -50,7 +51,8 @@ def check_text(path: Path) -> Part:
         return Part(TEXT, "could not be checked", 0, f"{path.name}: {err}.")
     nodes = list(_walk(tree))
     ends = set(_find_ends(nodes))
-    found = {*ends, *_find_reaching(nodes), *_find_sys(nodes), *_find_clock(nodes), *_find_data(nodes)}
+    found = {*ends, *_find_reaching(nodes), *_find_inner(nodes), *_find_sys(nodes), *_find_clock(nodes)}
+    found |= set(find_data(nodes, frozenset(symbols)))
     findings = [
         Finding(END if place in ends else "text", "check", "", "", None, f"{path.name} line {place[0]}: {place[1]}.")
         for place in sorted(found)
@@ -74,27 +76,87 @@ def _walk(tree: ast.Module) -> Iterator[ast.AST]:
 
 
 def _find_reaching(nodes: list[ast.AST]) -> Iterator[tuple[int, str]]:
+    outer, own = _list_imported(nodes), _list_own(nodes)
+    by_name = {name for name, of in outer.items() if of.split(".")[-1] in BY_NAME} | set(BY_NAME)
     for node in nodes:
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield from _find_imports(node)
         if isinstance(node, ast.Name) and node.id in RUNS_TEXT:
             yield node.lineno, f"uses {node.id}, by which it may do what its text does not say"
+        if isinstance(node, ast.Name) and node.id == "open" and "open" not in own:
+            yield node.lineno, "reads data by open(), whose origin cannot be cut"
         if isinstance(node, ast.Attribute) and node.attr in INSIDE:
             yield node.lineno, f"uses {node.attr}, by which it reaches past its rows"
-        if isinstance(node, ast.Constant) and node.value in INSIDE:
-            yield node.lineno, f"names {node.value}, by which it reaches past its rows"
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            for name in set(node.value.split(".")) & set(INSIDE):
+                yield node.lineno, f"names {name}, by which it reaches past its rows"
+        if isinstance(node, ast.Subscript) and _is_names(node.value) and not isinstance(node.slice, ast.Constant):
+            yield node.lineno, f"takes from {ast.unparse(node.value)} by a name that it makes up"
         if isinstance(node, ast.Call):
-            yield from _find_calls(node)
+            called = node.func
+            last = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+            named = node.args[1:] if last in ("getattr", "setattr") else node.args
+            if last in by_name and named and not isinstance(named[0], ast.Constant):
+                yield node.lineno, f"calls {last} with a name that it makes up"
+            yield from _find_calls(node, outer, own)
+
+
+def _list_imported(nodes: list[ast.AST]) -> dict[str, str]:
+    """Names in the file that an import gave, and what each stands for."""
+    found: dict[str, str] = {}
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {
+                alias.asname or alias.name.split(".")[0]: alias.name if alias.asname else alias.name.split(".")[0]
+                for alias in node.names
+            }
+        if isinstance(node, ast.ImportFrom):
+            found |= {alias.asname or alias.name: f"{node.module or ''}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _list_own(nodes: list[ast.AST]) -> set[str]:
+    """Names of functions, methods, variables and attributes that the file itself makes."""
+    found = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+    for node in nodes:
+        if isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.attr if isinstance(node, ast.Attribute) else node.id)
+        if isinstance(node, ast.arg):
+            found.add(node.arg)
+    return found
+
+
+def _is_of(node: ast.expr, imported: Collection[str]) -> bool:
+    """Whether an expression such as a.b.c begins with a name that an import gave."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return isinstance(node, ast.Name) and node.id in imported
+
+
+def _is_names(node: ast.expr) -> bool:
+    """Whether an expression is the names that an object holds: vars(x), x.__dict__."""
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id == "vars"
+    return isinstance(node, ast.Attribute) and node.attr == "__dict__"
 
 
 def _find_ends(nodes: list[ast.AST]) -> Iterator[tuple[int, str]]:
+    outer, own = _list_imported(nodes), _list_own(nodes)
     for node in nodes:
-        named = [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
-        named += [node.attr] if isinstance(node, ast.Attribute) else []
-        named += [str(node.value)] if isinstance(node, ast.Constant) else []
-        for name in named:
-            if name in KILLS:
-                yield node.lineno, f"uses {name}, by which it may end whoever asks it"  # type: ignore[attr-defined]
+        named: list[object] = []
+        if isinstance(node, ast.ImportFrom):
+            named = [alias.name for alias in node.names]
+        if isinstance(node, ast.Attribute) and (node.attr not in own or _is_of(node.value, outer)):
+            named = [node.attr]
+        if isinstance(node, ast.Call):  # a text is a name only where something is reached by it
+            called = node.func
+            last = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+            if last in BY_NAME or outer.get(last, "").split(".")[-1] in BY_NAME:
+                named = [part.value for part in node.args if isinstance(part, ast.Constant)]
+        if isinstance(node, ast.Subscript) and _is_names(node.value) and isinstance(node.slice, ast.Constant):
+            named = [node.slice.value]
+        for name in {part for text in named for part in str(text).split(".")} & set(KILLS):
+            yield node.lineno, f"uses {name}, by which it may end whoever asks it"  # type: ignore[attr-defined]
 
 
 def _find_imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[int, str]]:
@@ -104,21 +166,40 @@ def _find_imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[int, str]
         top = name.split(".")[0]
         if top in PAST_ITS_ROWS:
             yield node.lineno, f"imports {name}, by which it reaches {PAST_ITS_ROWS[top]}"
-    if module == "sys":
-        for alias in node.names:
-            if alias.name not in HARMLESS:
-                yield node.lineno, f"imports sys.{alias.name}, by which it reaches past its rows"
+    for alias in node.names if isinstance(node, ast.ImportFrom) else []:
+        if module == "sys" and alias.name not in HARMLESS:
+            yield node.lineno, f"imports sys.{alias.name}, by which it reaches past its rows"
+        if alias.name in INSIDE:
+            yield node.lineno, f"imports {alias.name}, by which it reaches past its rows"
+        if alias.name in READS or alias.name.startswith(("read_", "scan_")):
+            yield node.lineno, f"imports {alias.name}, which reads data, whose origin cannot be cut"
 
 
-def _find_calls(node: ast.Call) -> Iterator[tuple[int, str]]:
+def _find_inner(nodes: list[ast.AST]) -> Iterator[tuple[int, str]]:
+    """What is taken of finsignal beside its public names: there the tables of whoever asks may be found."""
+    said, public = "by which it reaches whoever calls it", sys.modules["finsignal"].__all__
+    whole = {name for name, of in _list_imported(nodes).items() if of == "finsignal"}
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("finsignal.") and alias.name not in PUBLIC:
+                    yield node.lineno, f"imports {alias.name}, {said}"
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "finsignal":
+            for alias in node.names:
+                inner = node.module == "finsignal" and alias.name not in public
+                if node.module not in PUBLIC or (inner and f"finsignal.{alias.name}" not in PUBLIC):
+                    yield node.lineno, f"imports {node.module}.{alias.name}, {said}"
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in whole:
+            name = f"finsignal.{node.attr}"
+            if node.attr not in public and name not in PUBLIC and node.attr != "__version__":
+                yield node.lineno, f"uses {name}, {said}"
+
+
+def _find_calls(node: ast.Call, outer: Collection[str], own: Collection[str]) -> Iterator[tuple[int, str]]:
     called = node.func
-    if isinstance(called, ast.Name) and called.id in ("getattr", "setattr") and len(node.args) > 1:
-        if not isinstance(node.args[1], ast.Constant):
-            yield node.lineno, f"calls {called.id} with a name that it makes up"
-    name = called.attr if isinstance(called, ast.Attribute) else ""
-    if isinstance(called, ast.Name) and called.id == "open":
-        name = "open"
-    if name in READS or name.startswith(("read_", "scan_")):
+    if not isinstance(called, ast.Attribute) or (called.attr in own and not _is_of(called.value, outer)):
+        return
+    if called.attr in READS or called.attr.startswith(("read_", "scan_")):
         yield node.lineno, f"reads data by {ast.unparse(called)}(), whose origin cannot be cut"
 
 
@@ -161,36 +242,3 @@ def _find_clock(nodes: list[ast.AST]) -> Iterator[tuple[int, str]]:
             last = "time" if last in modules else "" if last == "time" else last
             if called.attr in CLOCK.get(last, ()):
                 yield called.lineno, f"reads the clock by {ast.unparse(called)}()"
-
-
-def _find_data(nodes: list[ast.AST]) -> Iterator[tuple[int, str]]:
-    told = {id(text) for text in _docstrings(nodes)}
-    constants = [(n.lineno, n.value) for n in nodes if isinstance(n, ast.Constant) and id(n) not in told]
-    texts = [(line, len(value)) for line, value in constants if isinstance(value, str | bytes)]
-    numbers = [
-        (line, value) for line, value in constants if isinstance(value, int | float) and not isinstance(value, bool)
-    ]
-    for line, length in texts:
-        if length > LONGEST_TEXT:
-            yield line, f"holds a block of {length:,} characters, whose origin cannot be cut"
-    for node in nodes:
-        if isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict):
-            size = sum(isinstance(part, ast.Constant) for part in ast.walk(node))
-            if size > MOST_IN_A_ROW:
-                yield node.lineno, f"holds a table of {size:,} values, whose origin cannot be cut"
-    for line, value in numbers:
-        if isinstance(value, int) and abs(value) >= 10**MOST_DIGITS:
-            yield line, "holds a number so long that it is data, whose origin cannot be cut"
-    if len(numbers) > MOST_NUMBERS:
-        yield 1, f"holds {len(numbers):,} numbers, whose origin cannot be cut"
-    characters = sum(length for _, length in texts)
-    if characters > MOST_TEXT:
-        yield 1, f"holds {characters:,} characters in constants, whose origin cannot be cut"
-
-
-def _docstrings(nodes: list[ast.AST]) -> Iterator[ast.Constant]:
-    for node in nodes:
-        if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.body:
-            first = node.body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                yield first.value

@@ -55,7 +55,7 @@ def check_run(
             f"{max(FEWEST_BARS, instants + 2)} bars. Let the run be longer."
         )
     asker, settings = Asker(run), make_settings(run, len(bars))
-    text = check_text(asker.file)
+    text = check_text(asker.file, run.symbols)
     if any(finding.kind == END for finding in text.findings):
         return Checked(text.findings, (text,))  # asked, it could end this program as if nothing had been found
     stamps = pick_instants(bars, instants, np.random.default_rng(seed))
