@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import WordModel
+from scipy import stats
 from traded_market import make_traded_case, write_run
 
 from finsignal.config import RunFile
 from finsignal.evidence.answers import Answer, Figure
 from finsignal.study import placebo
 from finsignal.study.case import Case, make_case
-from finsignal.study.masking import make_mask
+from finsignal.study.masking import make_mask, measure_masked
 from finsignal.study.paired import net_return
 from finsignal.study.placebo import answer_news, find_moves
 from finsignal.tables import PROBABILITIES, SENTIMENT
@@ -72,6 +73,8 @@ def test_a_strategy_that_reads_the_news_beats_prices_and_hours_alone(case: Case)
     assert answer.said.startswith("It did better than price alone")
     names, nets = zip(*((row[0], row[1]) for row in answer.tables[0].rows), strict=True)
     assert names == ("the run", "price alone, at the hours of the news", "the mere hours of the news")
+    assert answer.tables[0].columns[-1] == "days"
+    assert [row[-1] for row in answer.tables[0].rows] == [80, 80, 80]
     assert nets[0] == pytest.approx(net_return(case.result))
 
 
@@ -187,23 +190,92 @@ def test_symbols_without_names_are_hidden_by_symbol() -> None:
     assert make_mask(["AAA"], {})("Alder $AAA (AAA)", "AAA") == "Alder XYZ"
 
 
-def test_a_model_that_likes_a_name_is_found_out(case: Case, liking: NameModel) -> None:
-    told = case.inputs.news["title"].tolist()
-    liked = np.array(["Alder" in title for title in told])
+def make_fooled(case: Case, model: NameModel) -> Case:
+    """The case with the scores of a model that believes all good of Alder."""
+    liked = np.array(["Alder" in title for title in case.inputs.news["title"]])
     values = case.sentiment[list(PROBABILITIES)].to_numpy().copy()
     values[liked] = [0.02, 0.08, 0.90]
     scores = case.sentiment.assign(**dict(zip(PROBABILITIES, values.T, strict=True)))
-    fooled = make_case(case.run, case.inputs, scores, case.strategy, case.parameters, model=liking)
-    answer = answer_news(fooled)
+    return make_case(case.run, case.inputs, scores, case.strategy, case.parameters, model=model)
+
+
+def test_a_model_that_likes_a_name_is_found_out(case: Case, liking: NameModel) -> None:
+    told = case.inputs.news["title"].tolist()
+    liked = np.array(["Alder" in title for title in told])
+    answer = answer_news(make_fooled(case, liking))
     bad = np.array(["slumps" in title for title in told])
     counted = len(told)
-    assert find(answer, "masked_agreement").n == counted
+    assert find(answer, "masked_agreement").n == counted  # none tells a story of another
     assert value_of(answer, "masked_agreement") == pytest.approx(1 - (bad & liked).sum() / counted)
     assert value_of(answer, "masked_change") == pytest.approx(-1.76 * (bad & liked).sum() / counted)
     row = next(row for row in answer.tables[0].rows if row[0] == "the same with names hidden")
     assert row[1] == pytest.approx(net_return(case.result))  # what the words alone say
     assert value_of(answer, "masked") < 0
     assert "names hidden its return changes by +" in answer.said
+
+
+def test_what_hiding_names_changes_is_counted_by_story(case: Case, liking: NameModel) -> None:
+    # A bad text of Alder is told 20 times, under one story; hours apart, so that every telling counts.
+    fooled, news = make_fooled(case, liking), case.inputs.news
+    bad = news["symbol"].eq("AAA") & news["title"].str.contains("slumps")
+    told = bad & (bad.cumsum() <= 20)
+    assert told.sum() == 20
+    inputs = replace(case.inputs, news=news.assign(story=news["story"].mask(told, "s1")))
+    once, answer = answer_news(fooled), answer_news(replace(fooled, inputs=inputs))
+    stories = len(news) - 19
+    for key in ("masked_agreement", "masked_change"):
+        assert (find(once, key).n, find(once, key).of) == (len(news), "stories")
+        assert (find(answer, key).n, find(answer, key).of) == (stories, "stories")
+    assert value_of(answer, "masked_agreement") == pytest.approx(1 - (bad.sum() - 19) / stories)
+    assert value_of(answer, "masked_change") == pytest.approx(-1.76 * (bad.sum() - 19) / stories)
+
+
+def test_the_intervals_are_those_of_stories_however_often_they_were_told() -> None:
+    rng = np.random.default_rng(1)
+    before, after = (rng.dirichlet([1, 1, 1], 40) for _ in range(2))
+    once = measure_masked(before, after, np.arange(40))
+    often = measure_masked(before.repeat(25, axis=0), after.repeat(25, axis=0), np.arange(40).repeat(25))
+    for one, many in zip(once, often, strict=True):
+        assert (one.n, many.n) == (40, 40)
+        assert one.low is not None
+        assert (many.value, many.low, many.high) == pytest.approx((one.value, one.low, one.high))
+    moved = (after - before) @ [-1, 0, 1]
+    low, high = stats.t.interval(0.95, 39, moved.mean(), stats.sem(moved))
+    assert once[1].low == pytest.approx(low, abs=0.03)  # the fewer degrees of freedom make it a little wider
+    assert once[1].low <= low
+    assert once[1].high >= high
+    kept = int((before.argmax(axis=1) == after.argmax(axis=1)).sum())
+    wilson = stats.binomtest(kept, 40).proportion_ci(method="wilson")
+    assert (once[0].low, once[0].high) == pytest.approx((wilson.low, wilson.high), abs=1e-6)
+
+
+def test_few_stories_and_such_as_change_alike_have_a_mean_change_without_interval() -> None:
+    rng = np.random.default_rng(2)
+    before, after = (rng.dirichlet([1, 1, 1], 300) for _ in range(2))
+    agreement, change = measure_masked(before, after, np.arange(300) % 29)
+    assert change.value is not None
+    assert (change.n, change.low, change.high) == (29, None, None)
+    assert change.said.endswith("There is no interval below 30 stories.")
+    assert agreement.low is not None
+    agreement, change = measure_masked(before, before, np.arange(300))
+    assert (change.value, change.low, change.high) == (0, None, None)
+    assert change.said.endswith("All change alike, so there is no interval.")
+    assert (agreement.value, agreement.high) == (1, 1)
+    assert agreement.low == pytest.approx(300 / (300 + 1.959964**2))  # not sure even where all agree
+
+
+@pytest.mark.slow
+def test_the_interval_of_the_mean_change_covers_where_few_stories_carry_it() -> None:
+    """Of 60 stories told up to 30 times each, one in ten moves: 95 % intervals hold the true mean 90 % of the time."""
+    rng = np.random.default_rng(3)
+    held = 0
+    for _ in range(500):
+        story = np.arange(60).repeat(rng.integers(1, 31, 60))
+        score = np.where(rng.random(60) < 0.1, rng.uniform(0.2, 0.8, 60), 0.0)[story]
+        before = np.tile([0.1, 0.8, 0.1], (len(story), 1))
+        change = measure_masked(before, before + np.outer(score, [0, -1, 1]), story)[1]
+        held += change.low is None or change.high is None or change.low <= 0.05 <= change.high
+    assert held >= 450
 
 
 def test_a_model_that_reads_words_alone_does_not_change(case: Case, words: WordModel) -> None:
@@ -251,7 +323,15 @@ def test_texts_that_name_no_one_cannot_be_masked(case: Case, words: WordModel) -
 def test_few_days_have_no_figure(run: RunFile) -> None:
     answer = answer_news(make_traded_case(run, days=20))
     assert find(answer, "price_only").needs == find(answer, "calendar_only").needs == "60 days; there are 20"
-    assert "No placebo could be made" in answer.said
+    assert [row[0] for row in answer.tables[0].rows][1:] != []  # made, but not to be judged
+    assert answer.said == "No placebo can be judged, so nothing says that it is the news."
+
+
+def test_what_a_placebo_knows_of_the_whole_period_is_told_of_both(case: Case) -> None:
+    note = answer_news(case).notes[0]
+    assert "ranks over the whole period" in note
+    assert "the mere hours say its commoner side" in note
+    assert "makes both harder to beat" in note
 
 
 def test_without_a_text_no_placebo_is_made(case: Case) -> None:
@@ -268,6 +348,7 @@ def test_neutral_texts_have_no_hours_to_trade_and_no_trade_is_no_difference(
     answer = answer_news(make_case(case.run, case.inputs, dull, case.strategy, case.parameters, model=new_model()))
     assert find(answer, "calendar_only").needs == "a text that is not neutral; there is none"
     assert find(answer, "price_only").needs == "an order; neither account filled one"
+    assert find(answer, "price_only").n == 0
 
 
 def test_constant_prices_are_answered(run: RunFile) -> None:

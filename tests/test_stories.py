@@ -6,7 +6,7 @@ import pytest
 
 from finsignal.clock import make_bars
 from finsignal.errors import ConfigError
-from finsignal.evidence.stories import count_effective, make_events, to_opens
+from finsignal.evidence.stories import count_effective, make_events, number_stories, to_opens
 from finsignal.signals import NewsRules
 from finsignal.tables import NEWS, PRICES, SENTIMENT
 
@@ -120,3 +120,10 @@ def test_effective_stories_need_a_score_and_a_holding():
     assert count_effective(make_rows([("A", 3, 0.0)]), holding=3).needs == "a story whose score is not 0"
     with pytest.raises(ConfigError, match="holding counts bars"):
         count_effective(make_rows([("A", 3, 0.5)]), holding=0)
+
+
+def test_a_story_has_one_number_however_often_and_of_whom_it_was_told():
+    texts = pd.DataFrame({"article_id": ["a", "b", "c", "s"], "story": ["s", "", "s", ""]})
+    assert number_stories(texts).tolist() == [0, 1, 0, 2]  # the last is named as a story is
+    assert number_stories(texts.assign(article_id=["a", "b", "c", "b"])).tolist() == [0, 1, 0, 1]  # one text of two
+    assert number_stories(texts.iloc[:0]).tolist() == []

@@ -72,6 +72,15 @@ def make_events(
     return frame[~again & (entry != NO_BAR)].reset_index(drop=True)
 
 
+def number_stories(texts: pd.DataFrame) -> np.ndarray:
+    """For each row of NEWS the number of its story, from 0 in the order of the rows.
+
+    Of whichever symbols and however often: a story is one. A text without a story is one of its own.
+    """
+    unit, _ = pd.factorize(texts["story"].where(texts["story"] != "", " " + texts["article_id"]))
+    return unit
+
+
 def to_opens(prices: pd.DataFrame, bars: pd.DataFrame, symbols: Sequence[str], *, column: str = "open") -> np.ndarray:
     """Prices at the bars, shape (symbols in alphabetical order, bars), NaN where a symbol printed none."""
     names = sorted(symbols)

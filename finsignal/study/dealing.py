@@ -11,6 +11,7 @@ import pandas as pd
 from finsignal.backtest.arrays import to_market
 from finsignal.backtest.cashflows import to_dividends, to_rates
 from finsignal.clock import days_per_year
+from finsignal.evidence.stories import number_stories
 from finsignal.evidence.worlds import (
     deal_contents,
     deal_within,
@@ -223,7 +224,7 @@ def _find_told(case: Case, stand: Stand) -> _Told:
     begin = max(stand.start - case.run.features.max_age, 0)
     texts = texts[texts["first"] >= begin].reset_index(drop=True)
     free = texts[texts["first"] >= stand.start].sort_values(["known", "code", "article_id"], kind="stable")
-    unit, _ = pd.factorize(free["story"].where(free["story"] != "", " " + free["article_id"]))
+    unit = number_stories(free)
     _, heads = np.unique(unit, return_index=True)
     session = np.searchsorted(stand.days, free["first"].to_numpy()[heads] - stand.start, side="right") - 1
     return _Told(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,17 +11,16 @@ import pandas as pd
 
 from finsignal import evidence
 from finsignal.evidence.answers import Answer, Figure, Table
+from finsignal.evidence.stories import number_stories
 from finsignal.features import make_counted_texts, make_price_features
 from finsignal.sentiment.score import score_texts, to_inputs
 from finsignal.study.case import Case, carry_out
 from finsignal.study.inputs import text_rules
-from finsignal.study.masking import OWN, make_mask
-from finsignal.study.paired import to_difference, to_ends, to_needs
+from finsignal.study.masking import CHANGED, MASKED, OWN, make_mask, measure_masked, to_masked
+from finsignal.study.paired import to_difference, to_ends
 from finsignal.tables import PROBABILITIES, SENTIMENT, BacktestResult, to_integers
 
 QUESTION = "Is it the news?"
-MASKED = "Glasserman and Lin 2023, arXiv:2309.17322"
-NORMAL_95 = 1.96
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,9 @@ def answer_news(case: Case, *, progress: bool = False) -> Answer:
     calendar_only: every text has the same probabilities, the mean of those that lean to the commoner side, so only when
     news came is left. price_baseline: the run's baseline, which reads no text, with its own settings. masked: the
     texts that count in the test scored again by the run's model, with the names of their symbol replaced by XYZ, and
-    those of the run's other symbols by QRS. masked_agreement is the share of them that keep
-    their likeliest label, masked_change the mean change of p_positive - p_negative (n texts that name a company).
+    those of the run's other symbols by QRS. masked_agreement is the share that keep their likeliest label and
+    masked_change the mean change of p_positive - p_negative, each with its interval, of the texts that name a company;
+    all texts of a story count as one, whenever and of whichever symbol it was told (n stories).
 
     A figure that cannot be says what it needs: 60 days, a model, names, a text. progress: a bar on stderr where texts
     are scored. Source of the masking: Glasserman & Lin 2023, arXiv:2309.17322.
@@ -61,12 +60,13 @@ def answer_news(case: Case, *, progress: bool = False) -> Answer:
     accounts = [("the run", case.result), *((p.name, p.result) for p in placebos if p.result is not None)]
     table = Table(
         *("placebos", "The run and its placebos"),
-        ("account", "net return", "Sharpe ratio", "exposure", "closed trades"),
-        ("", "percent", "ratio", "percent", "count"),
+        ("account", "net return", "Sharpe ratio", "exposure", "closed trades", "days"),
+        ("", "percent", "ratio", "percent", "count", "count"),
         tuple(_row(case, name, result) for name, result in accounts),
     )
     notes = [
-        "Price-only deals by ranks over the whole period, which no one had at the time: that makes it harder to beat."
+        "Price-only deals by ranks over the whole period, and the mere hours say its commoner side and the mean of it, "
+        "which no one had at the time: that makes both harder to beat."
     ]
     if case.run.weights.slots < len(case.run.symbols):
         notes.append(
@@ -78,12 +78,11 @@ def answer_news(case: Case, *, progress: bool = False) -> Answer:
 
 def _compare(case: Case, placebo: Placebo) -> Figure:
     name = f"Return a year beyond {placebo.name}"
-    if placebo.result is None:
-        return Figure(placebo.key, name, "percent", 0, "days", needs=placebo.needs, said=placebo.said,
-                      source=placebo.source)  # fmt: skip
-    if case.result.orders.empty and placebo.result.orders.empty:
-        figure = Figure(placebo.key, name, "percent", len(case.tested), "days", 0.0, said=placebo.said)
-        return to_needs(replace(figure, n=0), "an order; neither account filled one")
+    needs = placebo.needs
+    if placebo.result is not None and case.result.orders.empty and placebo.result.orders.empty:
+        needs = "an order; neither account filled one"
+    if placebo.result is None or needs:
+        return Figure(placebo.key, name, "percent", 0, "days", needs=needs, said=placebo.said, source=placebo.source)
     return to_difference(
         *(case, case.result, placebo.result),
         key=placebo.key,
@@ -95,14 +94,14 @@ def _compare(case: Case, placebo: Placebo) -> Figure:
 
 def _row(case: Case, name: str, result: BacktestResult) -> tuple[Any, ...]:
     measured = evidence.measure(result, case.inputs.bars, market=case.run.market)
-    return (name, *(measured[key] for key in ("net_return", "sharpe", "exposure", "trades")))
+    return (name, *(measured[key] for key in ("net_return", "sharpe", "exposure", "trades", "days")))
 
 
 def _say(told: Sequence[Figure]) -> str:
     """One sentence of the placebos that do as well, and those that do not."""
     known = [figure for figure in told if figure.value is not None]
     if not known:
-        return "No placebo could be made, so nothing says that it is the news."
+        return "No placebo can be judged, so nothing says that it is the news."
     names = {figure.key: figure.name.removeprefix("Return a year beyond ") for figure in known}
     placebos = [f for f in known if f.key != "masked"]
     beaten = [names[f.key] for f in placebos if f.low is not None and f.low > 0]
@@ -204,38 +203,19 @@ def _mask(case: Case, *, progress: bool) -> tuple[Placebo, tuple[Figure, ...]]:
     """The account on masked texts, and how far their scores moved."""
     said = "The same texts with the companies' names hidden, scored again by the same model."
     placebo = Placebo("masked", "the same with names hidden", said, source=MASKED)
-    agreement = Figure(
-        *("masked_agreement", "Texts that keep their label with names hidden", "percent", 0, "texts", 0.0),
-        said="Share of the texts that name a company whose likeliest label stays when the name is hidden.",
-        source=MASKED,
-    )
-    change = Figure(
-        *("masked_change", "Mean change of the score with names hidden", "ratio", 0, "texts", 0.0),
-        said="Masked less own p_positive - p_negative; other than 0 where the model likes or dislikes a name.",
-        source=MASKED,
-    )
     if case.model is None:
         needs = "a model; these scores come from elsewhere and cannot be made again"
     else:
-        table, rows = _rescore(case, progress=progress)
+        table, rows, stories = _rescore(case, progress=progress)
         needs = "" if len(rows) else "a text in the test that names a company by [names] or symbol; there is none"
     if needs:
-        return replace(placebo, needs=needs), tuple(to_needs(figure, needs) for figure in (agreement, change))
+        return replace(placebo, needs=needs), tuple(to_masked(key, 0, needs=needs) for key in CHANGED)
     before, after = (t[list(PROBABILITIES)].to_numpy()[rows] for t in (case.sentiment, table))
-    same = float((before.argmax(axis=1) == after.argmax(axis=1)).mean())
-    moved = (after[:, 2] - after[:, 0]) - (before[:, 2] - before[:, 0])
-    error = NORMAL_95 * float(moved.std(ddof=1)) / math.sqrt(len(moved)) if len(moved) > 1 else None
-    mean = float(moved.mean())
-    ends = (None, None) if error is None else (mean - error, mean + error)
-    figures = (
-        replace(agreement, value=same, n=len(rows)),
-        replace(change, value=mean, n=len(rows), low=ends[0], high=ends[1]),
-    )
-    return replace(placebo, result=_trade(case, table)), figures
+    return replace(placebo, result=_trade(case, table)), measure_masked(before, after, stories)
 
 
-def _rescore(case: Case, *, progress: bool) -> tuple[pd.DataFrame, np.ndarray]:
-    """The sentiment with the texts that count in the test scored masked, and the rows that changed their text."""
+def _rescore(case: Case, *, progress: bool) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """The sentiment with the texts that count in the test scored masked, the rows whose text changed, their stories."""
     run, news = case.run, case.inputs.news
     counted = make_counted_texts(news, case.sentiment, case.inputs.bars, run.symbols, **text_rules(run))
     since = 0 if case.since is None else int((case.inputs.bars["open_time"] < case.since).sum())
@@ -250,13 +230,13 @@ def _rescore(case: Case, *, progress: bool) -> tuple[pd.DataFrame, np.ndarray]:
     changed = ((hidden["title"] != counted["title"]) | (hidden["text"] != counted["text"])).to_numpy()
     hidden = hidden[changed].reset_index(drop=True)
     if hidden.empty or case.model is None:
-        return case.sentiment, np.zeros(0, dtype=np.int64)
+        return case.sentiment, *(np.zeros(0, dtype=np.int64),) * 2
     asked = to_inputs(hidden, case.model, {symbol: (OWN,) for symbol in run.names})
     scores = score_texts([t for t, _ in asked], case.model, progress, targets=[target for _, target in asked])
     rows = _to_key(case.sentiment).get_indexer(_to_key(hidden))
     values = case.sentiment[list(PROBABILITIES)].to_numpy().copy()
     values[rows] = scores[list(PROBABILITIES)].to_numpy()
-    return _with(case.sentiment, values), rows
+    return _with(case.sentiment, values), rows, number_stories(hidden)
 
 
 def _to_key(table: pd.DataFrame) -> pd.MultiIndex:

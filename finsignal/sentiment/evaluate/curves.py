@@ -83,7 +83,7 @@ def list_thresholds(probabilities: np.ndarray, codes: np.ndarray) -> list[dict[s
     return out
 
 
-def wilson(hits: int, rows: int) -> tuple[float | None, float | None]:
+def wilson(hits: float, rows: int) -> tuple[float | None, float | None]:
     """The 95 % interval of a share: hits of rows; None without rows. Wilson 1927, doi:10.2307/2276774."""
     if not rows:
         return None, None
