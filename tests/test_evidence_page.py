@@ -331,6 +331,28 @@ def test_the_terminal_says_the_same_in_a_hundred_columns() -> None:
     assert re.search(r"failed +survives the search", text)
 
 
+def test_a_long_name_on_the_terminal_stands_whole_above_what_the_figure_needs() -> None:
+    evidence = make_evidence()
+    name, needs = "Return a year beyond the same with names hidden, in worlds", "a model; these scores come from " * 4
+    evidence["answers"][0]["figures"][0] |= {"name": name, "value": None, "needs": needs.strip(), "n": 0}
+    lines = to_evidence_text(evidence).splitlines()
+    at = lines.index("  Return a year beyond the same with")
+    assert lines[at + 1] == "  names hidden, in worlds"
+    assert lines[at + 2].startswith(" " * 42 + "needs a model; ")
+    assert all(line.startswith(" " * 42) for line in lines[at + 2 : at + 5])
+    assert " ".join(" ".join(lines[at + 2 : at + 5]).split()) == f"needs {needs.strip()} (n = 0 days)"
+    assert max(map(len, lines)) <= WIDTH
+
+
+@pytest.mark.parametrize(("of", "one"), [("trials", "1 trial"), ("stories", "1 story"), ("days", "1 day")])
+def test_a_figure_that_rests_on_one_says_so_in_the_singular(of: str, one: str) -> None:
+    evidence = make_evidence()
+    evidence["answers"][0]["figures"][0] |= {"n": 1, "of": of}
+    assert re.search(rf"Net return .* {one}$", to_evidence_text(evidence), flags=re.MULTILINE)
+    shown = figures_table(evidence["answers"][0]["figures"][:1])
+    assert f"{one[:2]}<bdi>{one[2:]}</bdi>" in shown
+
+
 def test_the_terminal_is_not_steered_by_foreign_text() -> None:
     evidence = make_evidence()
     evidence["answers"][0]["said"] = "\x1b[31mred\x07\r\u202eback"

@@ -285,6 +285,9 @@ def test_with_too_few_sessions_overlapping_windows_have_no_interval():
     few = pd.concat([few] * 4, ignore_index=True)
     figure = answer_predicts(few, prices, some, names(prices), holding=5, market="XNYS").find("ic")
     assert figure.needs == "60 sessions, for windows reach 4 sessions on; there are 40"
+    less, short = few[few["entry"] < 20], DAILY.iloc[:20]
+    figure = answer_predicts(less, prices, short, names(prices), holding=2, market="XNYS").find("ic")
+    assert figure.needs == "24 sessions, for windows reach 1 session on; there are 20"
 
 
 def test_constant_prices_and_scores_have_no_coefficient():

@@ -210,6 +210,8 @@ def test_moments_of_no_distribution_have_no_probability() -> None:
 def test_bad_input_is_refused() -> None:
     with pytest.raises(TableError, match="0 trials of variance 1"):
         expected_best_sharpe(trials=0, variance=1.0)
+    with pytest.raises(TableError, match="search: 1 trial of variance nan"):
+        expected_best_sharpe(trials=1, variance=math.nan)
     with pytest.raises(TableError, match="expected 1 or more, and 0 or more"):
         expected_best_sharpe(trials=3, variance=math.nan)
     with pytest.raises(TableError, match="not finite"):

@@ -136,7 +136,8 @@ def to_figure(
     if n < LEAST:
         needs = f"{LEAST} stories; there are {n}"
     elif sessions < count_needed(lag):
-        needs = f"{count_needed(lag)} sessions, for windows reach {lag} sessions on; there are {sessions}"
+        on = f"{lag} session{'s' if lag != 1 else ''} on"
+        needs = f"{count_needed(lag)} sessions, for windows reach {on}; there are {sessions}"
     elif not np.isfinite(value):
         needs = "scores and returns that differ from story to story"
     elif found.freedom[place] == 0:

@@ -60,7 +60,7 @@ def make_report(
         first = evidence_part(evidence)
         questions = Html(tiles + account_part(summary.get("account") or {}, evidence) + questions_part(evidence))
         word = str(evidence["verdict"]["word"])
-        windows_note = "Each window of the test begins at a dotted upright line. " * bool(list_windows(summary))
+        windows_note = "Each window of the test begins at a dotted upright line. " * bool(windows)
         equity_note = f"{equity_note} {windows_note}{tell_cutoffs(result.equity.index, cutoffs)}".strip()
     parts = {
         "hashes": Html(" ".join(f"'sha256-{_digest(text)}'" for text in (plotly, script))),

@@ -9,7 +9,7 @@ from typing import Any
 from finsignal.report.answer_curves import curves_part, draw_small
 from finsignal.report.intervals import LUCK, draw_interval, to_scales, to_shade
 from finsignal.report.sections import fold, plain
-from finsignal.report.text import NONE, Html, bdi, escape, in_unit, is_none, items, number, plural, table
+from finsignal.report.text import NONE, Html, bdi, escape, in_unit, is_none, items, noun_for, number, plural, table
 
 SHORT = {  # what the contents call a question
     "luck": "Luck",
@@ -127,7 +127,8 @@ def _figure(figure: Mapping[str, Any], drawn: Html) -> str:
     said = f'<span class="sub">{escape(figure["said"])}</span>' if figure.get("said") else ""
     name = f'<td class="name"><b>{escape(figure["name"])}</b>{said}</td>'
     draws = f'<span class="sub">{plural(figure["draws"], "draw")}</span>' if figure.get("draws") else ""
-    count = f'<td class="n of">{number(figure["n"], "count")} {bdi(figure["of"])}{draws}</td>'
+    of = bdi(noun_for(figure["n"], str(figure["of"])))
+    count = f'<td class="n of">{number(figure["n"], "count")} {of}{draws}</td>'
     if is_none(figure.get("value")):
         needs = f'<td class="needs" colspan="3"><span>needs {escape(figure.get("needs") or "more data")}</span></td>'
         return f"<tr class='lacks'>{name}{needs}{count}</tr>"

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from finsignal.report.text import MINUS, NONE, in_unit
+from finsignal.report.text import MINUS, NONE, in_unit, noun_for
 
 WIDTH = 100
 NAME = 39  # letters of a figure's name on a line
@@ -145,11 +145,14 @@ def _question_lines(evidence: Mapping[str, Any]) -> list[str]:
 
 
 def _figure_lines(figure: Mapping[str, Any]) -> list[str]:
-    """The figure on a line, a long name on as many as it takes."""
+    """The figure on a line, a long name on as many as it takes: above what it needs, below its value."""
     names = textwrap.wrap(_clean(figure["name"]), NAME) or [""]
-    first, count = f"  {names[0]:<{NAME}}", f"{figure['n']:,} {_clean(figure['of'])}"
+    first, count = f"  {names[0]:<{NAME}}", f"{figure['n']:,} {noun_for(figure['n'], _clean(figure['of']))}"
     if figure.get("value") is None:
-        return [_wrap(f"needs {_clean(figure['needs'])} (n = {count})", f"{first} "), *(f"  {n}" for n in names[1:])]
+        needs = f"needs {_clean(figure['needs'])} (n = {count})"
+        if len(names) == 1:
+            return [_wrap(needs, f"{first} ")]
+        return [*(f"  {name}" for name in names), _wrap(needs, " " * (len(first) + 1))]
     unit = figure["unit"]
     value, low, high = (_ascii(in_unit(figure.get(name), unit)) for name in ("value", "low", "high"))
     between = f"{low} to {high}" if figure.get("low") is not None and figure.get("high") is not None else ""

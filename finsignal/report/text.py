@@ -101,6 +101,17 @@ def plural(count: Any, noun: str) -> str:
     return f"{number(count, 'count')} {noun}{'' if count == 1 else 's'}"
 
 
+def noun_for(count: Any, of: str) -> str:
+    """What is counted, given in the plural, as it reads behind the count.
+
+    >>> noun_for(1, "days"), noun_for(1, "stories"), noun_for(2, "days"), noun_for(0, "stories")
+    ('day', 'story', 'days', 'stories')
+    """
+    if count != 1:
+        return of
+    return f"{of.removesuffix('ies')}y" if of.endswith("ies") else of.removesuffix("s")
+
+
 def signed(value: Any, kind: str = "percent") -> Html:
     """The number, coloured by its sign."""
     text = escape(number(value, kind))
