@@ -144,7 +144,10 @@ def test_without_overlap_errors_are_those_of_leaving_out_a_session_at_a_time():
     x, weight = (np.sign(events["score"]) * found.after[:, 0]).to_numpy(), np.abs(events["score"]).to_numpy()
     left = [np.average(x[found.session != day], weights=weight[found.session != day]) for day in set(found.session)]
     mean, count = np.average(x, weights=weight), len(left)
-    figure = ask(events, prices, holding=1).find("event_drift")
+    answer = ask(events, prices, holding=1)
+    assert "the returns of the 1 bar after them" in answer.said
+    figure = answer.find("event_drift")
+    assert figure.name == "Drift over 1 bar in the direction of the score"
     assert figure.value == pytest.approx(mean)
     means = found.mean(found.after, events["score"].to_numpy(), found.lags, found.base_after)
     jackknife = np.sqrt((count - 1) / count * np.square(np.array(left) - mean).sum())

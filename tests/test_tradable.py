@@ -17,7 +17,7 @@ from finsignal.study.accounts import run_account
 from finsignal.study.capacity import grow_cash, to_shares
 from finsignal.study.case import Case, make_case
 from finsignal.study.delaying import to_later
-from finsignal.study.paired import find_root, net_return, to_days, trade_at
+from finsignal.study.paired import find_root, net_return, to_days, to_difference, trade_at
 from finsignal.study.tradable import answer_tradable, scale_costs
 from finsignal.tables import INSTANT
 
@@ -57,6 +57,17 @@ def test_the_days_of_an_account_begin_with_its_own_cash(case: Case) -> None:
     assert np.allclose(own, tenfold)
     assert own.index[0] == "2026-01-01"
     assert len(own) == 80
+
+
+def test_accounts_that_differ_on_a_day_have_a_difference_without_interval(case: Case) -> None:
+    equity = case.result.equity.copy()
+    equity.iloc[-1] *= 1.01
+    other = replace(case.result, equity=equity)
+    figure = to_difference(case, other, case.result, key="more", name="More", said="A difference.")
+    assert figure.value is not None
+    assert figure.value > 0
+    assert (figure.low, figure.high, figure.n) == (None, None, 80)
+    assert figure.said == "A difference. The accounts differ on 1 day: too few for an interval."
 
 
 # --- costs -----------------------------------------------------------------------------------------------

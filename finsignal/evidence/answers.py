@@ -99,6 +99,15 @@ class Answer:
         return next((figure for figure in self.figures if figure.key == key), None)
 
 
+def say_count(count: int, noun: str) -> str:
+    """The count with its noun.
+
+    >>> say_count(1, "bar"), say_count(2000, "bar")
+    ('1 bar', '2,000 bars')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def to_plain(value: Any) -> Any:
     """An answer and its parts as dictionaries, lists and numbers for JSON."""
     if isinstance(value, Answer | Figure | Curve | Table):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finsignal.evidence.answers import Figure
+from finsignal.evidence.answers import Figure, say_count
 
 LEAST = 30  # stories below which there is no figure
 STRETCH = 3.0  # no cosine turns within fewer sessions than six times those that a window touches: it must look short
@@ -136,8 +136,8 @@ def to_figure(
     if n < LEAST:
         needs = f"{LEAST} stories; there are {n}"
     elif sessions < count_needed(lag):
-        on = f"{lag} session{'s' if lag != 1 else ''} on"
-        needs = f"{count_needed(lag)} sessions, for windows reach {on}; there are {sessions}"
+        reach = say_count(lag, "session")
+        needs = f"{count_needed(lag)} sessions, for windows reach {reach} on; there are {sessions}"
     elif not np.isfinite(value):
         needs = "scores and returns that differ from story to story"
     elif found.freedom[place] == 0:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from finsignal.clock import is_always_open
 from finsignal.errors import ConfigError
-from finsignal.evidence.answers import Answer, Curve, Figure, Table
+from finsignal.evidence.answers import Answer, Curve, Figure, Table, say_count
 from finsignal.evidence.clustered import CLUSTERED, LEAST, Estimates, estimate, to_figure, to_plain_number
 from finsignal.evidence.fading import to_half_life
 from finsignal.evidence.quantiles import EVENT_STUDY, compare_quantiles
@@ -61,7 +61,7 @@ def answer_predicts(
     drift = found.mean(found.after, scores, found.lags[:most], found.base_after)
     earlier = found.mean(found.before, scores, found.lags[:BEFORE], found.base_before)
     lag = int(found.lags[holding - 1])
-    name, days = f"Drift over {holding} bars in the direction of the score", found.sessions
+    name, days = f"Drift over {say_count(holding, 'bar')} in the direction of the score", found.sessions
     ic = to_figure(coefficients, at, lag, days, "ic", "Information coefficient", "correlation", source=COEFFICIENT)
     spread, quantiles, bars_of_quantiles = compare_quantiles(found, scores, holding=holding)
     figures = (
@@ -203,8 +203,8 @@ def _say(ic: Figure, holding: int) -> str:
     told = "which is told from 0" if ic.low > 0 or ic.high < 0 else "which is not told from 0"
     wrong = " and has the wrong sign" if ic.high < 0 else ""
     return (
-        f"Scores and the returns of the {holding} bars after them have a rank correlation of {ic.value:.3f} "
-        f"({ic.low:.3f} to {ic.high:.3f}) over {ic.n:,} stories, {told}{wrong}."
+        f"Scores and the returns of the {say_count(holding, 'bar')} after them have a rank correlation of "
+        f"{ic.value:.3f} ({ic.low:.3f} to {ic.high:.3f}) over {ic.n:,} stories, {told}{wrong}."
     )
 
 

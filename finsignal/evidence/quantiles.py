@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from finsignal.evidence.answers import Curve, Figure, Table
+from finsignal.evidence.answers import Curve, Figure, Table, say_count
 from finsignal.evidence.clustered import CLUSTERED, LEAST, estimate, to_figure, to_plain_number
 from finsignal.evidence.responses import Responses
 
@@ -56,14 +56,14 @@ def compare_quantiles(
     columns = ("quantile of the score", "stories", "mean score", "mean return", "low", "high")
     table = Table(
         "quantiles",
-        f"Returns over {holding} bars by quantile of the score",
+        f"Returns over {say_count(holding, 'bar')} by quantile of the score",
         columns,
         ("", "count", "ratio", "percent", "percent", "percent"),
         rows,
     )
     curve = Curve(
         "quantiles",
-        f"Mean return over {holding} bars by quantile of the score",
+        f"Mean return over {say_count(holding, 'bar')} by quantile of the score",
         tuple(float(n + 1) for n in range(count)),
         tuple(float(v) for v in values),
         "quantile of the score, lowest first",

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from finsignal.errors import TableError
-from finsignal.evidence.answers import Answer, Curve, Figure
+from finsignal.evidence.answers import Answer, Curve, Figure, say_count
 from finsignal.evidence.luck import check_daily, find_need
 
 CONFIDENCE = 0.95
@@ -55,7 +55,9 @@ def expected_best_sharpe(*, trials: int, variance: float) -> float:
     Raises TableError where there is no trial, or the variance is negative or not known.
     """
     if trials < 1 or not variance >= 0:
-        raise TableError(f"search: {_say_trials(trials)} of variance {variance}; expected 1 or more, and 0 or more.")
+        raise TableError(
+            f"search: {say_count(trials, 'trial')} of variance {variance}; expected 1 or more, and 0 or more."
+        )
     if trials == 1:
         return 0.0
     largest = NORMAL.inv_cdf(1 - 1 / trials)
@@ -189,11 +191,7 @@ def _to_track_record(sharpe: float, own: dict[str, float], days: int, annual: fl
 
 
 def _say_count(count: int) -> str:
-    return f"{_say_trials(count)} {'were' if count != 1 else 'was'} counted"
-
-
-def _say_trials(count: int) -> str:
-    return f"{count} trial{'s' if count != 1 else ''}"
+    return f"{say_count(count, 'trial')} {'were' if count != 1 else 'was'} counted"
 
 
 def _say_kinds(trials: pd.DataFrame) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from finsignal.backtest import Costs
 from finsignal.clock import days_per_year
 from finsignal.evidence import to_daily
-from finsignal.evidence.answers import Figure
+from finsignal.evidence.answers import Figure, say_count
 from finsignal.evidence.luck import LEAST_DAYS, bootstrap_difference
 from finsignal.study.accounts import run_account
 from finsignal.study.case import Case
@@ -51,7 +51,9 @@ def to_difference(
     if np.isfinite(low):
         return replace(figure, value=mean, low=low, high=high, draws=1000)
     differ = int((a != b).sum())
-    why = f"The accounts differ on {differ} days: too few for an interval." if differ else "Both accounts are the same."
+    why = "Both accounts are the same."
+    if differ:
+        why = f"The accounts differ on {say_count(differ, 'day')}: too few for an interval."
     return replace(figure, value=mean, said=f"{said} {why}")
 
 
