@@ -103,6 +103,17 @@ def test_a_window_without_an_end_is_told_and_not_accused() -> None:
     assert parts[ENDS].state == parts[VALUES].state == "passed"
 
 
+@pytest.mark.parametrize("every", [11, 22, 50])
+def test_who_counts_bars_is_told_and_not_accused(every: int) -> None:
+    def rebalance(features: pd.DataFrame) -> pd.Series:
+        score = features["ret_1"].where(count(features) % every == 0) * 30
+        return score.groupby(features["symbol"]).ffill()
+
+    part = check(rebalance)[NUMBERS]
+    assert (part.state, part.findings) == ("told", ())
+    assert f"answers count to {every} from the first bar" in part.said
+
+
 def test_a_strategy_that_answers_only_for_all_rows_is_found() -> None:
     def whole(features: pd.DataFrame) -> pd.Series:
         if features["ret_1"].isna().sum() > 2:  # its first rows have none

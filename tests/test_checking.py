@@ -373,6 +373,22 @@ DEEDS = {
         "lies outside",
     ),
     "a file while it is loaded": (NEWS_SCORE, "TABLE = pd.read_csv('FOLDER/future.csv')", "lies outside"),
+    "a file in the clothes of a package": (
+        f"{NEWS_SCORE}\nread = open\nread('FOLDER/site-packages/answers.txt').close()",
+        "",
+        "lies outside",
+    ),
+    "a file of shared memory": (f"{NEWS_SCORE}\nos.close(os.open('/dev/shm', 0))", "import os", "lies outside"),
+    "a thread that goes on": (
+        f"{NEWS_SCORE}\nthreading.Timer(0.2, int).start()",
+        "import threading",
+        "lies outside",
+    ),
+    "a table in a module beside it": (
+        f"{NEWS_SCORE}\ntable = SourceFileLoader('table', 'FOLDER/table.py').load_module()",
+        "from importlib.machinery import SourceFileLoader\nimport warnings\nwarnings.simplefilter('ignore')",
+        "the code around it",
+    ),
     "a connection": (
         f"{NEWS_SCORE}\nwith contextlib.suppress(OSError):\n    socket.create_connection(('127.0.0.1', 9), 0.1)",
         "import contextlib\nimport socket",
@@ -419,8 +435,10 @@ DEEDS = {
 def test_what_a_strategy_must_not_hang_on_fails(
     with_strategy: Callable[..., RunFile], world: World, tmp_path: Path, what: str
 ) -> None:
-    for name in ("future.csv", "future.py"):
+    (tmp_path / "site-packages").mkdir()
+    for name in ("future.csv", "future.py", "site-packages/answers.txt"):
         (tmp_path / name).write_text("x = 1\n", encoding="utf-8")
+    (tmp_path / "table.py").write_text(f"T = {list(range(900))}\n", encoding="utf-8")
     body, before, part = (text.replace("FOLDER", str(tmp_path)) for text in DEEDS[what])
     parts, _ = audit(with_strategy(body, before), world)
     (name,) = [name for name in parts if name.endswith(part)]
@@ -431,7 +449,41 @@ def test_what_a_strategy_must_not_hang_on_fails(
         assert finding.symbol in ("AAA", "BBB")
         assert finding.instant in set(world.inputs.bars["time"])
     else:
-        assert "mine.py" in finding.said
+        assert "mine.py" in finding.said or "table.py" in finding.said
+
+
+def test_no_frame_above_a_strategy_holds_a_table_of_whoever_asks(
+    with_strategy: Callable[..., RunFile], world: World
+) -> None:
+    # By an error's way back, which raises no event, and is put together from texts that no search for words finds.
+    run = with_strategy(
+        f"{NEWS_SCORE}\nframe, found = None, []\n"
+        "try:\n    raise ValueError\n"
+        "except ValueError as err:\n    frame = get('__trace' + 'back__.tb_fr' + 'ame.f_ba' + 'ck')(err)\n"
+        "while frame is not None:\n"
+        "    for value in list(get('f_lo' + 'cals')(frame).values()):\n"
+        "        found.append(getattr(value, 'prices', getattr(getattr(value, 'inputs', None), 'prices', None)))\n"
+        "        found.append(value if isinstance(value, pd.DataFrame) and 'close' in value else None)\n"
+        "    frame = get('f_ba' + 'ck')(frame)\n"
+        "score = score * 0 + any(value is not None for value in found)",
+        "from operator import attrgetter as get",
+    )
+    decided = decide_world(run, world, make_settings(run, 120)[:1], Asker(run))[0]
+    assert (decided.signals["score"] == 0).all()
+
+
+def test_whether_anybody_watches_is_not_to_be_seen_from_the_module(
+    with_strategy: Callable[..., RunFile], world: World
+) -> None:
+    kept = f"{NEWS_SCORE}\nscore = score * 0 + any(isinstance(v, str) and 'mine.py' in v for v in seen())"
+    run = with_strategy(
+        kept,
+        "from finsignal.checking import asker\n\n\ndef seen():\n"
+        "    for value in list(vars(asker).values()):\n"
+        "        yield value\n        yield from getattr(value, '__dict__', {}).values()",
+    )
+    decided = decide_world(run, world, make_settings(run, 120)[:1], Asker(run))[0]
+    assert (decided.signals["score"] == 0).all()
 
 
 def take_state() -> dict[str, dict]:

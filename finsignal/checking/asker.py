@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextvars
 import functools
 import operator
+import site
 import sys
+import threading
 import types
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import cache_from_source
 from pathlib import Path
@@ -26,7 +30,10 @@ from finsignal.signals import Strategy, make_signals
 CODE = (".py", ".pyc")
 READS_CODE = ("<frozen importlib", "<frozen zipimport", "linecache.py", "tokenize.py")  # what they open is no data
 PACKAGE = str(Path(__file__).parents[1])
-SYSTEM = ("/usr/share/zoneinfo", "/etc/", "/proc/", "/sys/", "/dev/")
+SYSTEM = ("/usr/share/zoneinfo/", "/usr/lib/zoneinfo/", "/sys/devices/system/")
+# What libraries look up about the machine; no one who is not its master writes there.
+DEVICES = ("/dev/null", "/dev/urandom", "/etc/localtime", "/etc/timezone", "/proc/cpuinfo", "/proc/meminfo")
+ROOTS = (sys.prefix, sys.base_prefix, site.getusersitepackages())
 REACHES_OUT = {
     "socket.connect": "a connection to",
     "socket.getaddrinfo": "the address of",
@@ -41,6 +48,7 @@ REACHES_OUT = {
 }
 LOOKS_AROUND = {
     "sys._getframe": "the frames of whoever called it",
+    "sys._current_frames": "the frames of all that runs",
     "gc.get_objects": "all objects in memory",
     "gc.get_referrers": "objects of others",
     "gc.get_referents": "objects of others",
@@ -51,36 +59,58 @@ LOOKS_AROUND = {
 
 @dataclass
 class _Watch:
-    """What happened while a strategy was at work. The hook stays for good, as hooks of the interpreter do."""
+    """What happened while a strategy was at work."""
 
-    installed: bool = False
-    busy: bool = False
     file: str = ""  # of the strategy at work; "" while none is
+    busy: bool = False
     seen: list[str] = field(default_factory=list)
     imported: list[str] = field(default_factory=list)
 
-
-_WATCH = _Watch()
-
-
-def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if not _WATCH.file or _WATCH.busy:
-        return
-    _WATCH.busy = True  # looking at the stack below raises an event of its own
-    try:
+    def note(self, event: str, arguments: tuple[Any, ...], by: types.FrameType) -> None:
+        """Keeps what an event of the interpreter says about the strategy; `by` raised it."""
         if event == "open" and not isinstance(arguments[0], int):
             path = str(Path(str(_to_text(arguments[0]))).absolute())
             if not _is_installed(path):
-                by = sys._getframe(1).f_code.co_filename
-                imported = path.endswith(CODE) and (by.startswith(READS_CODE) or by.endswith(READS_CODE))
-                (_WATCH.imported if imported else _WATCH.seen).append(path if imported else f"the file {path}")
+                name = by.f_code.co_filename
+                imported = path.endswith(CODE) and (name.startswith(READS_CODE) or name.endswith(READS_CODE))
+                (self.imported if imported else self.seen).append(path if imported else f"the file {path}")
         elif event in REACHES_OUT:
             found = arguments[1] if event == "socket.connect" else arguments[0] if arguments else ""
-            _WATCH.seen.append(f"{REACHES_OUT[event]} {_to_text(found)!s:.80}")
-        elif event in LOOKS_AROUND and _is_asked_by(_WATCH.file):
-            _WATCH.seen.append(LOOKS_AROUND[event])
-    finally:
-        _WATCH.busy = False
+            self.seen.append(f"{REACHES_OUT[event]} {_to_text(found)!s:.80}")
+        elif event in LOOKS_AROUND and _is_asked_by(self.file, by):
+            self.seen.append(LOOKS_AROUND[event])
+
+
+def _make_watching() -> Callable[[str], AbstractContextManager[_Watch]]:
+    """Watches what happens within a `with`. What it keeps is no name of the module, where a strategy could look."""
+    now, installed = _Watch(), False
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        watch = now
+        if not watch.file or watch.busy:
+            return
+        watch.busy = True  # looking at the stack below raises an event of its own
+        try:
+            watch.note(event, arguments, sys._getframe(1))
+        finally:
+            watch.busy = False
+
+    @contextmanager
+    def watching(file: str) -> Iterator[_Watch]:
+        nonlocal now, installed
+        if not installed:  # it stays for good, as hooks of the interpreter do
+            sys.addaudithook(hook)
+            installed = True
+        before, now = now, _Watch(file)
+        try:
+            yield now
+        finally:
+            now = before
+
+    return watching
+
+
+_watching = _make_watching()
 
 
 def _to_text(value: object) -> object:
@@ -88,29 +118,17 @@ def _to_text(value: object) -> object:
 
 
 def _is_installed(path: str) -> bool:
-    """Whether it came with Python or a package, or is of the system: what such files hold does not know this run."""
-    below = any(root not in ("/", "/usr") and path.startswith(f"{root}/") for root in (sys.prefix, sys.base_prefix))
-    library = path.startswith((f"{PACKAGE}/", str(Path(ast.__file__).parent)))
-    return below or library or "site-packages" in path or path.startswith(SYSTEM)
+    """Whether it came with Python or an installed package, or tells of the machine: it does not know this run."""
+    below = any(root not in ("/", "/usr") and path.startswith(f"{root}/") for root in ROOTS)
+    library = path.startswith((f"{PACKAGE}/", f"{Path(ast.__file__).parent}/"))
+    return below or library or path in DEVICES or path.startswith(SYSTEM)
 
 
-def _is_asked_by(file: str) -> bool:
-    frame: types.FrameType | None = sys._getframe(2)
+def _is_asked_by(file: str, by: types.FrameType) -> bool:
+    frame: types.FrameType | None = by
     while frame is not None and frame.f_code.co_filename.endswith("inspect.py"):
         frame = frame.f_back
     return frame is not None and frame.f_code.co_filename == file
-
-
-@contextmanager
-def _watching(file: str) -> Iterator[None]:
-    if not _WATCH.installed:
-        sys.addaudithook(_hook)
-        _WATCH.installed = True
-    before, _WATCH.file = _WATCH.file, file
-    try:
-        yield
-    finally:
-        _WATCH.file = before
 
 
 @dataclass
@@ -135,12 +153,12 @@ class Asker:
     def load(self) -> Strategy:
         """The strategy, loaded afresh: what it remembered is gone."""
         with self._guarded():
-            function = self.run.load_strategy()
+            function = _apart(self.run.load_strategy)
 
         @functools.wraps(function)
         def asked(rows: pd.DataFrame, **values: float) -> pd.DataFrame:
             with self._guarded():
-                answer = function(rows, **values)
+                answer = _apart(function, rows, **values)
                 if isinstance(answer, pd.DataFrame) and type(answer) is not pd.DataFrame:
                     # Methods of its own would run later, while nobody looks.
                     self.changed.append(f"the class of its answer ({type(answer).__name__})")
@@ -160,19 +178,27 @@ class Asker:
     def _guarded(self) -> Iterator[None]:
         if self._code is None or not self._code.holds():
             self._code = _take_code()
-        before, _WATCH.seen, _WATCH.imported = self._code, [], []
-        try:
-            with _watching(str(self.file)):
+        code, threads = self._code, set(threading.enumerate())
+        with _watching(str(self.file)) as watch:
+            try:
                 yield
-        except SystemExit as err:
-            # It would end the check as if nothing had been found.
-            _WATCH.seen.append("the way out of whoever asked it")
-            raise TableError("strategy: it ended the program that asked it; a question has an answer.") from err
-        finally:
-            self.opened += [found for found in _WATCH.seen if found not in self.opened]
-            own = {str(self.file.absolute()), str(Path(cache_from_source(str(self.file.absolute()))))}
-            self.imported += [name for name in _WATCH.imported if name not in self.imported and name not in own]
-            self.changed += [name for name in before.put_back() if name not in self.changed]
+            except SystemExit as err:
+                # It would end the check as if nothing had been found.
+                watch.seen.append("the way out of whoever asked it")
+                raise TableError("strategy: it ended the program that asked it; a question has an answer.") from err
+            finally:
+                if set(threading.enumerate()) - threads:
+                    watch.seen.append("a thread that goes on after its answer")
+                self.opened += [found for found in watch.seen if found not in self.opened]
+                own = {str(self.file.absolute()), str(Path(cache_from_source(str(self.file.absolute()))))}
+                self.imported += [name for name in watch.imported if name not in self.imported and name not in own]
+                self.changed += [name for name in code.put_back() if name not in self.changed]
+
+
+def _apart(function: Callable[..., Any], *values: Any, **named: Any) -> Any:
+    """What the function gives, called where no frame above it holds the tables of whoever asks."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(contextvars.copy_context().run, function, *values, **named).result()
 
 
 @dataclass

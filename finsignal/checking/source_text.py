@@ -12,6 +12,7 @@ from finsignal.checking.text_data import find_data
 
 TEXT = "the strategy's text"
 END = "end"  # the kind of a finding after which a strategy had better not be asked
+DATA = "data"  # the kind of a block of data
 PAST_ITS_ROWS = {
     **dict.fromkeys(("gc", "inspect", "builtins", "importlib", "ctypes", "cffi", "linecache"), "whoever calls it"),
     **dict.fromkeys(("socket", "urllib", "http", "requests", "httpx", "aiohttp", "yfinance", "ccxt"), "the net"),
@@ -52,10 +53,11 @@ def check_text(path: Path, symbols: Collection[str] = ()) -> Part:
     nodes = list(_walk(tree))
     ends = set(_find_ends(nodes))
     found = {*ends, *_find_reaching(nodes), *_find_inner(nodes), *_find_sys(nodes), *_find_clock(nodes)}
-    found |= set(find_data(nodes, frozenset(symbols)))
+    data = set(find_data(nodes, frozenset(symbols)))
+    kinds = {**dict.fromkeys(found, "text"), **dict.fromkeys(data, DATA), **dict.fromkeys(ends, END)}
     findings = [
-        Finding(END if place in ends else "text", "check", "", "", None, f"{path.name} line {place[0]}: {place[1]}.")
-        for place in sorted(found)
+        Finding(kinds[place], "check", "", "", None, f"{path.name} line {place[0]}: {place[1]}.")
+        for place in sorted(kinds)
     ]
     state = "failed" if findings else "passed"
     said = findings[0].said if findings else f"{len(nodes):,} parts of {path.name} read; it asks for its rows alone"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import source_from_cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +13,7 @@ import pandas as pd
 from finsignal.checking.asker import Asker
 from finsignal.checking.cutting import Difference, are_equal, find_difference
 from finsignal.checking.findings import GUARD, Finding, Part
+from finsignal.checking.source_text import DATA, END, check_text
 from finsignal.errors import FinsignalError
 from finsignal.tables import to_integers
 
@@ -169,10 +173,24 @@ def _check_code(asker: Asker) -> Part:
     ]
     if findings:
         return Part(CODE, "failed", len(findings), f"{len(findings)} functions replaced", tuple(findings))
-    if asker.imported:
-        said = f"{asker.file.name} loaded code of its own, whose text was not read: {', '.join(asker.imported)}"
-        return Part(CODE, "told", len(asker.imported), said)
+    beside = sorted({_to_source(name) for name in asker.imported})
+    # A module that is shared reads files and more for others; what it does while it is asked is watched.
+    said_of = [found for path in beside for found in check_text(path, asker.run.symbols).findings]
+    findings = [found for found in said_of if found.kind in (DATA, END)]
+    if findings:
+        return Part(CODE, "failed", len(findings), f"{asker.file.name} loads {findings[0].said}", tuple(findings))
+    if beside:
+        names = ", ".join(map(str, beside))
+        said = f"{asker.file.name} loaded code of its own, in whose text no data was found: {names}"
+        return Part(CODE, "told", len(beside), said)
     return Part(CODE, "passed", 1, "no function of finsignal, pandas or numpy was replaced")
+
+
+def _to_source(name: str) -> Path:
+    """The file of Python code that was loaded, or that a compiled one was made of."""
+    with contextlib.suppress(ValueError):
+        return Path(source_from_cache(name))
+    return Path(name)
 
 
 def _replace_rows(features: pd.DataFrame, replaced: np.ndarray, rng: np.random.Generator) -> pd.DataFrame:
