@@ -208,6 +208,66 @@ def test_opens_at_the_best_price_are_found(edge: str) -> None:
     assert f"open at their {edge}" in part.said
 
 
+def make_two() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(prices, bars) of two symbols, AAA and BBB, of which tests make the first one dishonest."""
+    *_, prices, bars = make_market(jump=0.0)
+    *_, other, _ = make_market(jump=0.0, seed=9)
+    return PRICES.to_table(pd.concat([prices, other.assign(symbol="BBB")], ignore_index=True)), bars
+
+
+@pytest.mark.parametrize("what", ["the close of the next bar", "the open of the bar before", "the low"])
+def test_one_symbol_alone_is_found_and_named(what: str) -> None:
+    prices, bars = make_two()
+    ours, by_symbol = prices["symbol"] == "AAA", prices.groupby("symbol")
+    changed = {
+        "the close of the next bar": {"close": by_symbol["close"].shift(-1).fillna(prices["close"])},
+        "the open of the bar before": {"open": by_symbol["open"].shift(1).fillna(prices["open"])},
+        "the low": {"open": prices["low"]},
+    }[what]
+    cheat = prices.assign(**{name: column.where(ours, prices[name]) for name, column in changed.items()})
+    assert check_opens(prices, bars, ["AAA", "BBB"]).state == "passed"
+    part = check_opens(cheat, bars, ["AAA", "BBB"])
+    assert (part.state, part.findings[0].symbol) == ("failed", "AAA")
+
+
+@pytest.mark.parametrize("noise", [0.004, 0.006, 0.02])
+def test_noisy_opens_or_closes_of_thin_names_are_told_and_not_accused(noise: float) -> None:
+    *_, prices, bars = make_market(jump=0.0)
+    off = np.exp(np.random.default_rng(6).normal(0, noise, len(prices)))
+    for column in ("open", "close"):
+        noisy = prices.assign(**{column: prices[column] * off})
+        part = check_opens(noisy, bars, ["AAA"])
+        assert part.findings == ()
+    if noise > 0.005:
+        part = check_opens(prices.assign(open=prices["open"] * off), bars, ["AAA"])
+        assert part.state == "told"
+        assert "opens are noise, as where little is traded" in part.said
+
+
+def test_what_only_ever_rises_opens_at_its_low_and_is_not_accused() -> None:
+    *_, prices, bars = make_market(jump=0.0)
+    close = 100 * np.exp(np.cumsum(np.full(len(prices), 1e-5)))
+    first = np.concatenate([[100.0], close[:-1]])
+    rising = prices.assign(open=first, low=first, close=close, high=close)
+    assert check_opens(rising, bars, ["AAA"]).findings == ()
+
+
+def test_bars_of_one_symbol_that_are_late_are_found_among_others() -> None:
+    markets = [make_market(seed=seed) for seed in (1, 2, 3)]
+    bars, tables = markets[0][3], []
+    for symbol, (news, sentiment, prices, _) in zip(("AAA", "BBB", "CCC"), markets, strict=True):
+        ids = symbol + news["article_id"]
+        news, sentiment = (part.assign(symbol=symbol, article_id=ids) for part in (news, sentiment))
+        late = move(prices, 2 * HOUR, "open_time", "time") if symbol == "AAA" else prices
+        tables.append((news.assign(story=ids), sentiment, late.assign(symbol=symbol)))
+    news, sentiment, prices = (pd.concat(part, ignore_index=True) for part in zip(*tables, strict=True))
+    news, sentiment = (t.sort_values(["symbol", "time", "article_id"], ignore_index=True) for t in (news, sentiment))
+    part = check_stamps(news, sentiment, prices, bars, ["AAA", "BBB", "CCC"], rules=RULES)[0]
+    assert part.state == "failed"
+    assert "2 bars after the texts of AAA were known" in part.said
+    assert "or the texts announce what comes then" in part.said  # it may be so, and the sentence must not deny it
+
+
 def test_bars_that_open_where_the_last_closed_are_not_accused() -> None:
     *_, prices, bars = make_market(jump=0.0)
     first = prices["close"].shift(1).fillna(100.0)
@@ -234,6 +294,21 @@ def test_scores_that_know_the_next_return_are_found_and_lucky_ones_are_not() -> 
     assert knowing.findings[0].instant is not None
     assert with_scores(0.0).state == "passed"
     assert with_scores(0.3).state == "passed"  # better than any that is known, and still not impossible
+
+
+def test_scores_of_one_symbol_alone_that_know_are_found_and_named() -> None:
+    prices, bars = make_two()
+    rng, size = np.random.default_rng(4), 150
+    entry = rng.choice(len(bars) - 2, 2 * size)
+    gain = (prices["open"].shift(-1) / prices["open"] - 1).to_numpy()
+    side = np.where(np.arange(2 * size) < size, np.sign(gain[entry]), rng.choice([-1, 1], 2 * size))
+    events = pd.DataFrame({"symbol": np.repeat(["AAA", "BBB"], size), "entry": entry, "score": side})
+    events["score"] *= rng.uniform(0.2, 0.9, 2 * size)
+    events["known"] = bars["time"].iloc[entry].array
+    part = check_scores(events, prices, bars, ["AAA", "BBB"])
+    assert (part.state, part.findings[0].symbol) == ("failed", "AAA")
+    assert "Scores of AAA" in part.said
+    assert check_scores(events.assign(score=rng.permutation(side)), prices, bars, ["AAA", "BBB"]).state == "passed"
 
 
 def make_signals(right: float) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:

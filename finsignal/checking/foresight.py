@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,10 @@ FEWEST_BARS = 100
 KNOWING = 0.5  # a rank correlation with the next return above it: honest scores have 0.1
 SURELY = 0.3  # what its interval must lie above as well
 UNDONE = -0.5  # rank correlation of the move in a bar with the gap before it; real bars have -0.1 to 0.05
-SAME = 0.9  # share of bars that open at their lowest price
+BACK = -0.75  # rank correlation of a gap with the moves before it; noise in closes alone gives -0.71 at most
+BACK_BARS = 5  # moves over so many bars at most
+LUCK = 1e-4  # of naming an honest symbol among all of a run
+SAME = 0.9  # share of bars that open below the close before them, and at their lowest price
 RIGHT = 0.9  # share of signals whose next bar went their way
 SIGNAL = {"BUY": 1.0, "SELL": -1.0}
 
@@ -46,42 +50,69 @@ def check_foresight(signals: pd.DataFrame, prices: pd.DataFrame, bars: pd.DataFr
 
 
 def check_opens(prices: pd.DataFrame, bars: pd.DataFrame, symbols: Sequence[str]) -> Part:
-    """Fails where opens and closes do not belong to their bars.
+    """Fails where opens and closes of a symbol do not belong to their bars.
 
-    Where the move in a bar undoes the gap before it, the open is an older price than it says, or the close before it a
-    later one: whoever buys there buys in the past. Or where nearly all bars open at their low or high.
+    Where a gap takes back the moves before it, and the bar undoes the gap, the open is an older price than it says, or
+    the close before it a later one: whoever buys there buys in the past. Gaps that hang on nothing before them, and are
+    undone as well, are noise, as in thin names, and told. Or where nearly all bars that open below the close before
+    them open at their low, and those above it at their high. Each symbol is looked at alone, with a bound for their
+    number.
     """
     names = sorted(symbols)
     name = "opens and closes"
     opens, lows, highs, closes = (to_opens(prices, bars, names, column=c) for c in ("open", "low", "high", "close"))
     size = int(np.isfinite(opens).sum())
-    worst = (0.0, "")
-    total = []
+    looked, noisy = 0, (0.0, "")
     for row, symbol in enumerate(names):
         gap, move = opens[row, 1:] / closes[row, :-1] - 1, closes[row, 1:] / opens[row, 1:] - 1
+        for column, edge, side in (("low", lows, gap < 0), ("high", highs, gap > 0)):
+            moving = side & (highs[row, 1:] > lows[row, 1:])
+            share = float((opens[row] == edge[row])[1:][moving].mean()) if moving.sum() >= FEWEST_BARS else 0.0
+            if share > SAME:
+                said = (
+                    f"{share:.0%} of {int(moving.sum()):,} bars of {symbol} open at their {column}: no order fills at "
+                    "the best price."
+                )
+                return failed(name, size, Finding("opens", "check", "open", symbol, bars["open_time"].iloc[0], said))
         good = np.isfinite(gap) & np.isfinite(move)
         if good.sum() < FEWEST_BARS or (gap[good] != 0).mean() < 0.5:
             continue
-        total.append(_correlate(gap[good], move[good]))
-        if total[-1] < worst[0]:
-            worst = (total[-1], symbol)
-    moving = np.isfinite(opens) & (highs > lows)
-    for column, edge in (("low", lows), ("high", highs)):
-        share = float((opens == edge)[moving].mean()) if moving.sum() >= FEWEST_BARS else 0.0
-        if share > SAME:
+        looked += 1
+        undone = _correlate(gap[good], move[good])
+        if undone >= UNDONE:
+            continue
+        back, surely = _take_back(gap, closes[row], tests=len(names) * BACK_BARS)
+        if surely < BACK:
             said = (
-                f"{share:.0%} of {int(moving.sum()):,} bars open at their {column}: no order fills at the best price."
+                f"What a bar of {symbol} does undoes the gap before it (rank correlation {undone:.2f}), and the gap "
+                f"takes back the moves before it ({back:.2f}): opens are of an earlier bar than their closes, or "
+                "closes of a later one."
             )
-            return failed(name, size, Finding("opens", "check", "open", names[0], bars["open_time"].iloc[0], said))
-    if total and np.mean(total) < UNDONE:
-        said = (
-            f"What a bar does undoes the gap before it (rank correlation {np.mean(total):.2f}, {worst[0]:.2f} of "
-            f"{worst[1]}): opens are of an earlier bar than their closes, or closes of a later one."
+            return failed(name, size, Finding("opens", "check", "open", symbol, bars["open_time"].iloc[0], said))
+        noisy = min(noisy, (undone, symbol))
+    if noisy[1]:
+        said = f"What a bar does undoes the gap before it (rank correlation {noisy[0]:.2f} of {noisy[1]}): opens are "
+        return Part(
+            name, "told", size, f"{said}noise, as where little is traded, or are of another time than they say."
         )
-        return failed(name, size, Finding("opens", "check", "open", worst[1], bars["open_time"].iloc[0], said))
-    if not total and moving.sum() < FEWEST_BARS:
+    if not looked and (np.isfinite(opens) & (highs > lows)).sum() < FEWEST_BARS:
         return short(name, size, f"{FEWEST_BARS} bars of a symbol; there are {size}")
     return Part(name, "passed", size, f"Opens follow from the closes before them ({size:,} bars).")
+
+
+def _take_back(gap: np.ndarray, close: np.ndarray, *, tests: int) -> tuple[float, float]:
+    """The lowest rank correlation of gaps with moves of one to five bars before them, and what it is at most."""
+    found = (0.0, 0.0)
+    reach = -NormalDist().inv_cdf(LUCK / tests)
+    for length in range(1, BACK_BARS + 1):
+        before = np.full(gap.shape, np.nan)
+        before[length:] = close[length:-1] / close[: -1 - length] - 1
+        good = np.isfinite(gap) & np.isfinite(before)
+        if good.sum() < FEWEST_BARS:
+            continue
+        back = max(_correlate(gap[good], before[good]), -0.999999)
+        found = min(found, (back, float(np.tanh(np.arctanh(back) + reach / np.sqrt(good.sum() - 3)))))
+    return found
 
 
 def check_scores(events: pd.DataFrame, prices: pd.DataFrame, bars: pd.DataFrame, symbols: Sequence[str]) -> Part:
@@ -99,16 +130,34 @@ def check_scores(events: pd.DataFrame, prices: pd.DataFrame, bars: pd.DataFrame,
     size = int(good.sum())
     if size < FEWEST_STORIES or len(np.unique(score[good])) < 2 or len(np.unique(after[good])) < 2:
         return short(name, size, f"{FEWEST_STORIES} stories with different scores; there are {size}")
-    found = _correlate(score[good], after[good])
-    # Fisher's interval, on the number of bars: stories of one bar have one return.
-    reach = 1.96 / np.sqrt(max(len(np.unique(np.stack([row, events["entry"]])[:, good], axis=1).T) - 3, 1))
-    low = float(np.tanh(np.arctanh(min(abs(found), 0.999999)) - reach))
+    found, _ = _know(row, events, score, after, good, tests=1)
     said = f"Scores and the next bar's return: rank correlation {found:.2f} over {size:,} stories."
-    if abs(found) <= KNOWING or low <= SURELY:
-        return Part(name, "passed", size, said)
-    first = events.iloc[int(np.argmax(good))]
-    said += " No honest score knows that much: they were made by someone who saw it, or their stamps are too early."
-    return failed(name, size, Finding("scores", "check", "score", first["symbol"], first["known"], said))
+    groups = [("", good), *((symbol, good & (row == place)) for place, symbol in enumerate(names))]
+    for symbol, ours in groups:
+        if ours.sum() < FEWEST_STORIES:
+            continue
+        found, low = _know(row, events, score, after, ours, tests=len(groups))
+        if abs(found) > KNOWING and low > SURELY:
+            of = f" of {symbol}" if symbol else ""
+            said = (
+                f"Scores{of} and the next bar's return: rank correlation {found:.2f} over {int(ours.sum()):,} stories. "
+                "No honest score knows that much: they were made by someone who saw it, or their stamps are too early."
+            )
+            first = events.iloc[int(np.argmax(ours))]
+            finding = Finding("scores", "check", "score", first["symbol"], first["known"], said)
+            return failed(name, size, finding)
+    return Part(name, "passed", size, said)
+
+
+def _know(
+    row: np.ndarray, events: pd.DataFrame, score: np.ndarray, after: np.ndarray, ours: np.ndarray, *, tests: int
+) -> tuple[float, float]:
+    """The rank correlation of some scores with returns, and how large it is at least, whichever its sign."""
+    found = _correlate(score[ours], after[ours])
+    # Fisher's interval, on the number of bars: stories of one bar have one return.
+    bars = len(np.unique(np.stack([row, events["entry"]])[:, ours], axis=1).T)
+    reach = -NormalDist().inv_cdf(0.025 / tests) / np.sqrt(max(bars - 3, 1))
+    return found, float(np.tanh(np.arctanh(min(abs(found), 0.999999)) - reach))
 
 
 def _correlate(left: np.ndarray, right: np.ndarray) -> float:

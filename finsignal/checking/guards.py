@@ -47,17 +47,21 @@ GUARDS: tuple[Guard, ...] = (
     Guard("one symbol's end in another's beginning", "check", "cut and noise, symbol by symbol"),
     Guard("a model that reads its neighbours' texts", "check", "texts are scored again without those to come"),
     Guard("dates learned by heart", "check", "features moved by 28 years, the same weekdays, decide otherwise"),
-    Guard("answers learned by heart, row by row", "check", "asked without its first bars it decides otherwise"),
-    Guard("answers kept for exact values", "check", "features changed in the sixth digit decide otherwise"),
+    Guard("answers learned by heart, row by row", "check", "asked without its first bars, in no count, it is another"),
+    Guard("answers kept for exact values", "check", "features changed in the third digit decide otherwise"),
     Guard("a table of data in the strategy file", "check", "its text is read: blocks of data are named"),
     Guard("a file, a connection or a process", "check", "watched while the strategy is loaded and asked"),
     Guard("memory, the clock, random numbers", "check", "the same rows asked twice; its text is read"),
-    Guard("the callers' tables, by the stack or the heap", "check", "watched; its text is read"),
+    Guard(
+        "the callers' tables, by the stack or the heap", "check", "asked where no frame holds them; watched; its text"
+    ),
     Guard("finsignal, pandas or numpy changed from within", "check", "their functions are compared before and after"),
-    Guard("news stamped too early, a wrong zone", "check", "the market reacts a constant time after the stamp"),
+    Guard(
+        "news stamped too early, a wrong zone", "check", "the market reacts a constant time after; sources and symbols"
+    ),
     Guard("one time of day for many texts", "check", "stamps that are dates in disguise are named"),
-    Guard("scores or closes that know the next return", "check", "a rank correlation that no honest score has"),
-    Guard("opens that are an hour old", "check", "the move after the open undoes the gap before it"),
+    Guard("scores or closes that know the next return", "check", "a rank correlation above 0.5, of all or one symbol"),
+    Guard("opens that are an hour old", "check", "gaps take back the moves before them, symbol by symbol"),
     # what nobody can see from the run alone
     Guard("symbols picked because they did well", NOTHING, "state the universe before; include what was delisted"),
     Guard("a period picked because it did well", NOTHING, "run the other years; keep a test that nobody has seen"),
@@ -73,6 +77,9 @@ GUARDS: tuple[Guard, ...] = (
     Guard(
         "stamps early by less than a bar, or in a market that does not react", NOTHING, "shorter bars; the lag curve"
     ),
+    Guard("stamps that are early for some of the texts", NOTHING, "found where most of a source or symbol are"),
+    Guard("scores that know part of the next return", NOTHING, "a rank correlation of 0.5 or less is not accused"),
+    Guard("closes or opens of another bar, now and then", NOTHING, "found only where most bars of a symbol are wrong"),
     Guard("a few answers in place of a few rows, well hidden", NOTHING, "read the strategy file: it is short"),
 )
 

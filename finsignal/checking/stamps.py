@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from finsignal.tables import to_integers
 
 FEWEST_STORIES, FEWEST_SESSIONS = 50, 10
 MOST_SOURCES = 20
-CLEAR = 5.0  # standard errors: a dozen lags are looked at, in data that has heavy tails
+CLEAR = 5.0  # standard errors: a dozen lags are looked at, in data that has heavy tails; more for many groups
 STRONG = 0.5  # a reaction is plain where moves are half as large again as usual
 BESIDE = 0.6  # of the reaction may stand at other lags before it, or the market moves around the news all the time
 WHOLE = 0.99  # share of stamps without minutes or seconds that shows that none has any
@@ -109,12 +110,16 @@ def _check_reaction(
     most = min(round(day) + 2 if day > 1.5 else 3, len(bars) // 4)
     lags = np.arange(-most, most + 1)
     source = events.merge(news[["article_id", "source"]].drop_duplicates("article_id"), on="article_id", how="left")
-    finding = _find_early(events, moves, row, at, lags, np.ones(size, dtype=bool), "")
-    # One source in a wrong zone is outvoted by the others, so each is looked at alone.
-    for name_of in source["source"].value_counts().index[:MOST_SOURCES] if finding is None else []:
-        ours = (source["source"] == name_of).to_numpy()
-        if finding is None and FEWEST_STORIES <= ours.sum() < size:
-            finding = _find_early(events, moves, row, at, lags, ours, f" of {name_of or 'no source'}")
+    # One source in a wrong zone, or the bars of one symbol, are outvoted by the others, so each is looked at alone.
+    groups = [(np.ones(size, dtype=bool), "")]
+    for column in ("source", "symbol"):
+        for key, count in source[column].value_counts().items():
+            if FEWEST_STORIES <= count < size and (column == "symbol" or len(groups) <= MOST_SOURCES):
+                groups.append(((source[column] == key).to_numpy(), f" of {key or 'no source'}"))
+    clear = -NormalDist().inv_cdf(NormalDist().cdf(-CLEAR) / len(groups))
+    finding = None
+    for ours, of in groups:
+        finding = finding or _find_early(events, moves, row, at, lags, ours, of, clear)
     if finding is not None:
         return failed(name, size, finding)
     before, error = _measure(moves.signed, row, at, moves.session, [-3, -2, -1], events["score"].to_numpy())
@@ -135,9 +140,16 @@ def _check_reaction(
 
 
 def _find_early(
-    events: pd.DataFrame, moves: _Moves, row: np.ndarray, at: np.ndarray, lags: np.ndarray, ours: np.ndarray, of: str
+    events: pd.DataFrame,
+    moves: _Moves,
+    row: np.ndarray,
+    at: np.ndarray,
+    lags: np.ndarray,
+    ours: np.ndarray,
+    of: str,
+    clear: float,
 ) -> Finding | None:
-    found = {what: _find_delay(v, row[ours], at[ours], moves.session, lags) for what, v in moves.unusual.items()}
+    found = {what: _find_delay(v, row[ours], at[ours], moves.session, lags, clear) for what, v in moves.unusual.items()}
     # A bar later returns alone may spike because the news tells; volumes do so where the market hears it then.
     early = {what: lag for what, lag in found.items() if lag > 1 or (lag == 1 and set(found.values()) == {1})}
     for what, lag in early.items():
@@ -145,26 +157,28 @@ def _find_early(
         step = f"{lag} bar{'s' if lag > 1 else ''}"
         said = (
             f"The {what} of the market spike {step} after the texts{of} were known, and not when they came "
-            f"({int(ours.sum()):,} stories): the stamps of the news are too early, or those of the bars too late. "
-            "Look at both zones, and at whether bars are stamped at their open."
+            f"({int(ours.sum()):,} stories): the stamps of the news are too early, or those of the bars too late, or "
+            "the texts announce what comes then. Look at both zones, and at whether bars are stamped at their open."
         )
         return Finding("stamps", "check", "published", first["symbol"], first["known"], said)
     return None
 
 
-def _find_delay(values: np.ndarray, row: np.ndarray, at: np.ndarray, session: np.ndarray, lags: np.ndarray) -> int:
+def _find_delay(
+    values: np.ndarray, row: np.ndarray, at: np.ndarray, session: np.ndarray, lags: np.ndarray, clear: float
+) -> int:
     """The lag at which alone values spike after the texts; 0 where there is none."""
     means = np.array([_measure(values, row, at, session, [lag]) for lag in lags])
     later = np.flatnonzero(lags > 0)
     best = later[np.nanargmax(np.where(np.isfinite(means[later, 0]), means[later, 0], -np.inf))]
     mean, error = means[best]
-    if not (mean >= STRONG and mean > CLEAR * error):
+    if not (mean >= STRONG and mean > clear * error):
         return 0
     if np.nanmax(means[lags <= 0, 0]) > BESIDE * mean:
         return 0
     lag = int(lags[best])
     difference, its_error = _measure(values, row, at, session, [lag], minus=0)
-    return lag if difference > CLEAR * its_error else 0
+    return lag if difference > clear * its_error else 0
 
 
 def _measure(
