@@ -61,25 +61,21 @@ def judge_evidence(
         word = REAL
     else:
         word = NOT_REAL if small else CANNOT_TELL
-    return {"word": word, "facts": _pick_facts(word, tests, ruined, small), "rule": RULE, "tests": tests}
+    return {"word": word, "facts": _pick_facts(tests, ruined, small), "rule": RULE, "tests": tests}
 
 
-def _pick_facts(word: str, tests: Sequence[dict[str, Any]], ruined: str | None, small: bool) -> list[str]:
-    """The three sentences that decide: what failed where it is not real or unknown, what holds best where it is."""
+def _pick_facts(tests: Sequence[dict[str, Any]], ruined: str | None, small: bool) -> list[str]:
+    """The three sentences that decide: what failed first, then what nobody knows, then what holds and says most."""
     first = []
     if ruined:
         first.append(f"The account was ruined on {ruined}: its value fell to 0 or below.")
-    if word == REAL:
-        order = ["luck", "worlds", "search", "enough", "unseen", "looked_ahead"]
-    elif small:
-        order = ["looked_ahead", "luck", "worlds", "search", "unseen", "enough"]
-    else:
-        order = ["looked_ahead", "unseen", "enough", "luck", "worlds", "search"]
-    by_key = {test["key"]: test for test in tests}
-    ranked = [by_key[key] for key in order]
-    if word != REAL:
-        ranked = [t for state in (False, None, True) for t in ranked if t["passed"] is state]
-    return [*first, *(test["said"] for test in ranked)][:3]
+    weight = ("luck", "worlds", "search", "enough", "unseen", "looked_ahead")  # what says most where it holds
+    doubt = ("looked_ahead", "luck") if small else ("looked_ahead", "unseen", "enough", "luck")  # and where it does not
+    held = sorted((t for t in tests if t["passed"]), key=lambda t: weight.index(t["key"]))
+    lacking = sorted(
+        (t for t in tests if not t["passed"]), key=lambda t: (t["passed"] is None, [*doubt, *weight].index(t["key"]))
+    )
+    return [*first, *(test["said"] for test in [*lacking, *held])][:3]
 
 
 def _test(key: str, name: str, passed: bool | None, said: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ SHORT = {  # what the contents call a question
     "tradable": "Tradable",
     "predicts": "Predicts",
     "lasts": "Lasts",
+    "check": "Check",
 }
 TONES = {"real": "good", "not real": "bad"}
 STATES = {True: ("passed", "\u2713"), False: ("failed", "\u2715"), None: ("open", "\u2013")}
