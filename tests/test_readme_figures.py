@@ -65,36 +65,89 @@ def test_speed_and_size_are_those_of_their_commands() -> None:
     assert f"A base install takes {megabytes} MB" in README
 
 
-def test_the_real_sets_and_the_sample_are_told_as_they_were_printed() -> None:
+def find(pattern: str, printed: str) -> tuple[str, ...]:
+    """What the groups of a pattern hold in what a command printed, percents with a space, as the README writes them."""
+    found = re.search(pattern, printed)
+    assert found is not None, pattern
+    return tuple(group.replace("%", " %") for group in found.groups())
+
+
+def tell_real_sets(apple: str, crypto: str, stocknet: str) -> list[str]:
+    """The README's sentences on the real sets, from what was printed of each."""
+    value, low, high = find(r"Net Sharpe ratio (\S+), 95 % interval (\S+) to (\S+) over", apple)
+    (worlds,) = find(r"With the news dealt anew, (\S+) of worlds do as well", apple)
+    ic, ic_low, ic_high, stories = find(r"Information coefficient +(\S+) +(\S+) to (\S+) +p \S+ +(\S+) stories", apple)
+    (effective,) = find(r"Effective stories +(\S+)", apple)
+    (agree,) = find(r"Stories that keep their label with +(\S+)", apple)
+    net, gross = find(r"net return +(\S+) \(gross (\S+)\)", crypto)
+    before, b_low, b_high = find(r"Move over the 5 bars before +(\S+) +(\S+) to (\S+)", stocknet)
+    after, a_low, a_high = find(r"Drift over 5 bars in the direction of +(\S+) +(\S+) to (\S+)", stocknet)
+    later, l_low, l_high = find(r"Return a year with 1 bar \(a day\) more +(\S+) +(\S+) to (\S+)", stocknet)
+    even, charged = find(r"Break-even cost a side +(\S+)[^\n]*\n +Cost charged a side +(\S+)", stocknet)
+    return [
+        f"- **Apple**: net Sharpe ratio {value}, with an interval of {low} to {high}. With the news dealt anew, up "
+        f"to {worlds} of worlds do as well. A score and the return of the 14 bars after it have a rank correlation of "
+        f"{ic} ({ic_low} to {ic_high}) over {stories} stories, which are worth {effective}. With names hidden from the "
+        f"model {agree} of the stories keep their label.",
+        f"- **Bitcoin and Ether**: {gross} before any cost, {net} after; cheaper trading could save nothing.",
+        f"- **StockNet**: tweets follow prices. In the 5 bars before a tweet the price had moved {before} its way "
+        f"({b_low} to {b_high}), in the 5 bars after {after} ({a_low} to {a_high}). Known a day later, the news makes "
+        f"{later} a year ({l_low} to {l_high}). It breaks even at {even} a side, and is charged {charged}.",
+    ]
+
+
+def read_real_sets() -> list[str]:
     printed = (RESULTS / "real_sets.txt").read_text(encoding="utf-8")
-    apple, crypto, stocknet = re.split(r"^(?:crypto_hourly|stocknet_daily): ", printed, flags=re.MULTILINE)
+    return re.split(r"^(?:crypto_hourly|stocknet_daily): ", printed, flags=re.MULTILINE)
+
+
+def test_the_real_sets_and_the_sample_are_told_as_they_were_printed() -> None:
+    apple, crypto, stocknet = read_real_sets()
+    told = " ".join(README.split())
     for text, start in ((apple, "| Apple, hourly"), (crypto, "| Bitcoin and Ether"), (stocknet, "| StockNet")):
         row = next(line for line in README.splitlines() if line.startswith(start))
         table = text[text.index("\n  on the same bars") + 1 :]
         accounts = [re.findall(r"-?\d+\.\d+%?|(?<= )\d+$", line) for line in table.splitlines()[1:6]]
         net = [account[0].replace("%", " %") for account in accounts]
         ours = accounts[0]
-        as_good = re.search(r"enter at random, (\d+) made as much", text)[1]  # type: ignore[index]
+        as_good = re.search(r"enter at random, (\d+) made as much", " ".join(text.split()))[1]  # type: ignore[index]
         cells = [net[0], f"{ours[2]} +- {ours[3]}", ours[5], *net[1:], as_good, "cannot tell"]
         assert row.endswith(f"| {' | '.join(cells)} |")
         first, last = re.search(r"period +(\S+) to (\S+),", text).groups()  # type: ignore[union-attr]
         assert f"{first} to {last}" in row
         assert text.lstrip().startswith("apple_hourly: CANNOT TELL") or text.startswith("CANNOT TELL")
+        assert "passed nothing looked ahead" in " ".join(text.split())
         assert 38 <= int(as_good) <= 60  # "38 to 60 of 100"
-    items = re.search(r"(\d+) of them\s+in the period", apple)
-    assert items is not None
-    assert f"on {items[1]} items about Apple" in README
-    made = re.search(r"It made (\S+)% after costs, less than buy and hold on the same bars \((\S+)%\)", apple)
-    detectable = re.search(r"true ratio of (\S+) or more", apple)
-    assert made is not None
-    assert detectable is not None
-    told = " ".join(README.split())
-    assert f"made {made[1]} % after costs" in told
-    assert f"buy and hold made {made[2]} %" in told
-    assert f"only a true Sharpe ratio of {detectable[1]} or more" in told
+    for sentence in tell_real_sets(apple, crypto, stocknet):
+        assert sentence in told
+    flat = " ".join(apple.split())
+    (items,) = find(r"(\d+) of them in the period", flat)
+    assert f"on {items} items about Apple" in README
+    made, held = find(r"It made (\S+) after costs, less than buy and hold on the same bars \((\S+)\)", flat)
+    (detectable,) = find(r"true ratio of (\S+) or more", flat)
+    assert f"made {made} after costs" in told
+    assert f"buy and hold made {held}" in told
+    assert f"only a true Sharpe ratio of {detectable} or more" in told
+    seconds = [int(n) for n in re.findall(r"^\[apple: (\d+) seconds\]$", apple, flags=re.MULTILINE)]
+    assert f"Apple took {seconds[0]} seconds" in told
     demo = (RESULTS / "demo.txt").read_text(encoding="utf-8")
     net, sharpe, error = re.search(r"net return\s+(\S+)%.*?Sharpe ratio\s+(\S+) \+- (\S+)", demo, re.DOTALL).groups()
-    assert f"{net} % after costs, Sharpe {sharpe} +- {error}" in " ".join(README.split())
+    assert f"{net} % after costs, Sharpe {sharpe} +- {error}" in told
+    (worlds,) = find(r"With the news dealt anew, (\S+) of worlds do as well", " ".join(demo.split()))
+    assert f"dealt anew among the symbols of a day, {worlds} of worlds do as well" in told
+    assert demo.startswith("news_sentiment: CANNOT TELL")
+
+
+def test_the_thousand_markets_are_told_as_they_were_printed() -> None:
+    printed = (RESULTS / "null_markets.txt").read_text(encoding="utf-8").splitlines()
+    shown = README[README.index("**A thousand markets with nothing to find**") :]
+    block = shown[shown.index("```\n") + 4 : shown.index("\n```\n\n")].splitlines()
+    assert len(block) == 15
+    assert [line for line in block if line not in printed] == []
+    assert not any("OUT OF BOUNDS" in line for line in block)
+    assert printed[0].startswith("1000 markets with nothing to find")
+    effect, real = find(r"planted effect stated: (\S+) a story, called real in (\S+);", "\n".join(printed))
+    assert f"An effect of {effect} a story is called real in {real} of such markets" in " ".join(README.split())
 
 
 def test_the_unattended_half_is_told_as_it_was_printed() -> None:
