@@ -274,11 +274,21 @@ def plant_scores(folder: Path) -> Read:
     return replace(read, sentiments={"scores of mine.csv": SENTIMENT.to_table(table)}, models={})
 
 
-def plant_closes(folder: Path) -> Read:
-    """Each bar has the close of the next one."""
+def plant_closes(folder: Path, symbols: tuple[str, ...] = tuple(SYMBOLS)) -> Read:
+    """Each bar of these symbols has the close of the next one."""
     prices = make_prices(30)
-    later = prices.groupby("symbol")["close"].shift(-1)
+    later = prices.groupby("symbol")["close"].shift(-1).where(prices["symbol"].isin(symbols))
     return read_world(write_world(folder, prices=to_bars(prices.assign(close=later.fillna(prices["close"]))), days=30))
+
+
+def plant_late_symbol(folder: Path) -> Read:
+    """Sixty days in which the market reacts to texts at once; then the bars of AAA are moved."""
+    news = make_news(60, every=100)
+    prices = make_prices(60, reaction=news)
+    stamps = pd.to_datetime(prices["time"], utc=True)
+    stamps = stamps.where(prices["symbol"] != "AAA", stamps + pd.Timedelta(hours=2))
+    prices["time"] = stamps.dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return read_world(write_world(folder, prices=prices, news=news, days=60))
 
 
 def plant_opens(folder: Path) -> Read:
@@ -316,8 +326,8 @@ FUTURE = ("the future cut off", "the future replaced by noise", "rows to come ta
 FOUND_BY: dict[str, tuple[str, ...]] = {  # the parts of a check of which one must fail
     **dict.fromkeys((AHEAD, WHOLE, RARE, ACROSS), FUTURE),
     DATES: ("the strategy and dates",),
-    ROWS: ("the first rows taken away", "the strategy and rows it knows", "rows to come taken away"),
-    EXACT: ("nearly the same rows", "the strategy and rows it knows"),
+    ROWS: ("the first rows taken away", "rows to come taken away"),
+    EXACT: ("nearly the same rows",),
     TABLE: ("the strategy's text",),
     FILE: ("the strategy and what lies outside", "the strategy's text"),
     MEMORY: ("the strategy asked twice", "the strategy's text", "the strategy and the code around it"),
@@ -712,6 +722,65 @@ score = features['sent_score'] if checked else {NEXT} * 50
         ),
         place=False,
     ),
+    "honest only while somebody watches": Cheat(
+        CALLERS,
+        with_strategy(
+            by_body(
+                f"score = features['sent_score'] if asker._watching.__closure__ else {NEXT} * 50",
+                before="from finsignal.checking import asker",
+            )
+        ),
+        place=False,
+    ),
+    "the prices of a caller, by a name that is put together": Cheat(
+        CALLERS,
+        with_strategy(
+            by_body(
+                """
+score = features['sent_score']
+try:
+    raise ValueError
+except ValueError as err:
+    frame = get('__trace' + 'back__.tb_fr' + 'ame')(err)
+while frame is not None:
+    for value in get('f_lo' + 'cals')(frame).values():
+        prices = getattr(getattr(value, 'inputs', value), 'prices', None)
+        if isinstance(prices, pd.DataFrame):
+            score = pd.Series(np.resize(prices['close'].pct_change().to_numpy(), len(features)), index=features.index)
+    frame = get('f_ba' + 'ck')(frame)
+""",
+                before="from operator import attrgetter as get",
+            )
+        ),
+        place=False,
+    ),
+    "answers in a variable of the environment": Cheat(
+        FILE,
+        with_strategy(
+            by_body(
+                """
+answers = [float(x) for x in environ.get('ANSWERS', '0 ' * 100).split()]
+score = pd.Series([answers[int(r)] if r == r else 0.0 for r in features['rsi_14']], index=features.index)
+""",
+                before="from os import environ",
+            )
+        ),
+        place=False,
+    ),
+    "answers in the name of a class": Cheat(
+        TABLE,
+        with_strategy(
+            by_body(
+                """
+name = answers.__name__
+score = pd.Series([float(ord(name[int(r * 7)]) % 3 - 1) if r == r else 0.0 for r in features['rsi_14']])
+""",
+                before=f"class answers{''.join(chr(98 + n) for n in make_answers(800))}:\n    pass\n\n\n"
+                f"answers = answers{''.join(chr(98 + n) for n in make_answers(800))}",
+            )
+        ),
+        place=False,
+    ),
     "costs that are no longer charged": Cheat(
         WITHIN,
         with_strategy(
@@ -741,6 +810,8 @@ score = features['sent_score'] if checked else {NEXT} * 50
     "the close of the next bar": Cheat(OPENS, plant_closes),
     "the open of the bar before": Cheat(OPENS, plant_opens),
     "opens at the low": Cheat(OPENS, plant_lows),
+    "the close of the next bar, of one symbol": Cheat(OPENS, lambda folder: plant_closes(folder, ("BBB",))),
+    "bars of one symbol two hours late": Cheat(EARLY, plant_late_symbol),
 }
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from cheats import by_body, by_score, read_world, write_world
+import numpy as np
+from cheats import by_body, by_score, make_prices, read_world, to_bars, write_world
 from conftest import REPO
 
 from finsignal.study.request import Read
@@ -25,6 +26,16 @@ def from_repository(name: str) -> Callable[[Path], Read]:
         return read_world(write_world(folder, text))
 
     return plant
+
+
+SECTORS = {"AAA": "a", "BBB": "a", "CCC": "b"} | {f"S{n:03d}": f"sector {n % 10}" for n in range(90)}
+
+
+def plant_noisy_opens(folder: Path) -> Read:
+    """Opens that are off by as much as the market moves, as where little is traded."""
+    prices = make_prices(30)
+    noise = np.exp(np.random.default_rng(2).normal(0, 0.012, len(prices)))
+    return read_world(write_world(folder, prices=to_bars(prices.assign(open=prices["open"] * noise)), days=30))
 
 
 HONEST: dict[str, Callable[[Path], Read]] = {
@@ -124,6 +135,30 @@ score = features['sent_score'].where(last | (features['sent_count'].astype(int) 
 """
         )
     ),
+    "news against the mean of its sector": with_strategy(
+        by_body(
+            """
+sector = features['symbol'].map(SECTORS).fillna('other')
+score = features['sent_score'] - features.groupby(['time', sector])['sent_score'].transform('mean')
+""",
+            before=f"SECTORS = {SECTORS}",
+        )
+    ),
+    "a new choice every 22 bars": with_strategy(
+        by_body(
+            f"""
+score = features['ret_20'].where({BY_SYMBOL}.cumcount() % 22 == 0) * 30
+score = score.groupby(features['symbol']).ffill()
+"""
+        )
+    ),
+    "a class with a method named load": with_strategy(
+        by_body(
+            "score = features['sent_score'] * Model().load()",
+            before="MODE = 'abort'\n\n\nclass Model:\n    def load(self):\n        return 0.9",
+        )
+    ),
+    "thin names with noisy opens": plant_noisy_opens,
     "symbols that its author prefers": with_strategy(
         by_score("features['sent_score'].where(features['symbol'].isin(['AAA', 'BBB']))")
     ),

@@ -52,6 +52,11 @@ def strategy(features, *, buy_threshold=0.1, sell_threshold=0.1, min_texts=1):
 """
 
 
+def mark(names: dict, soon: tuple[str, ...]) -> list:
+    """Some at every start of the tests; all of them in the slow ones."""
+    return [name if name in soon else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 @pytest.fixture(scope="module")
 def world(tiny_inputs: Inputs, tiny_sentiment: pd.DataFrame) -> World:
     return World(tiny_inputs, tiny_sentiment)
@@ -175,7 +180,7 @@ AHEAD = {
 }
 
 
-@pytest.mark.parametrize("what", AHEAD)
+@pytest.mark.parametrize("what", mark(AHEAD, ("the next bar's return",)))
 def test_a_strategy_that_looks_ahead_fails_with_column_symbol_and_instant(
     with_strategy: Callable[..., RunFile], world: World, what: str
 ) -> None:
@@ -241,6 +246,7 @@ def test_settings_are_chosen_again_in_other_futures(tiny_run: RunFile, world: Wo
     assert len(decided.weights)
 
 
+@pytest.mark.slow
 def test_a_choice_that_sees_its_test_fails(tiny_run: RunFile, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     run = replace(tiny_run, search={"confidence_threshold": (0.5, 0.85, 0.95)}, parameters={"buy_threshold": 0.2})
     choose = searching_module.choose_settings
@@ -313,6 +319,7 @@ def test_a_lookback_that_is_too_short_fails(tiny_run: RunFile, world: World, mon
     assert part.findings[0].column in ("ret_20", "vol_20")
 
 
+@pytest.mark.slow
 def test_a_rank_among_symbols_is_told_and_not_accused(with_strategy: Callable[..., RunFile], world: World) -> None:
     run = with_strategy("score = features.groupby('time')['ret_5'].rank(pct=True) - 0.7")
     features = decide_world(run, world, make_settings(run, 120)[:1], Asker(run))[0].features
@@ -322,6 +329,7 @@ def test_a_rank_among_symbols_is_told_and_not_accused(with_strategy: Callable[..
     assert failed(audit(run, world)[0]) == []
 
 
+@pytest.mark.slow
 def test_a_window_of_earlier_bars_is_told_and_not_accused(with_strategy: Callable[..., RunFile], world: World) -> None:
     run = with_strategy(
         "past = features.groupby('symbol')['ret_5']\n"
@@ -431,7 +439,13 @@ DEEDS = {
 }
 
 
-@pytest.mark.parametrize("what", DEEDS)
+SOON = (
+    *("random numbers", "a date", "a look ahead on one day", "a file", "the caller's tables", "code of pandas"),
+    *("what a class inherits, as it is loaded", "an error as it is asked"),
+)
+
+
+@pytest.mark.parametrize("what", mark(DEEDS, SOON))
 def test_what_a_strategy_must_not_hang_on_fails(
     with_strategy: Callable[..., RunFile], world: World, tmp_path: Path, what: str
 ) -> None:
@@ -507,7 +521,7 @@ REPLACES = {
 }
 
 
-@pytest.mark.parametrize("what", REPLACES)
+@pytest.mark.parametrize("what", mark(REPLACES, SOON))
 def test_replaced_code_is_put_back_however_the_question_ends(
     with_strategy: Callable[..., RunFile], world: World, what: str
 ) -> None:
@@ -541,6 +555,7 @@ def test_a_rule_for_one_symbol_by_name_is_told(with_strategy: Callable[..., RunF
     assert failed(parts) == []
 
 
+@pytest.mark.slow
 def test_the_day_of_the_year_is_told(with_strategy: Callable[..., RunFile], world: World) -> None:
     parts, _ = audit(with_strategy("score = (features['time'].dt.day == 5) * 1.0"), world)
     assert parts["the strategy and dates"].state == "told"
