@@ -10,7 +10,7 @@ demo: .venv/ready
 	.venv/bin/finsignal demo
 
 test: .venv-dev/ready
-	.venv-dev/bin/python -m pytest
+	.venv-dev/bin/python -m pytest -n 2
 
 fast: .venv-dev/ready
 	.venv-dev/bin/python -m pytest -m "not slow" -n 2
