@@ -694,6 +694,7 @@ def test_check_on_the_command_line_says_that_nothing_cheats(
     assert max(map(len, out.splitlines())) <= WIDTH
 
 
+@pytest.mark.slow
 def test_check_on_the_command_line_names_what_cheats_and_ends_with_one(run_cli: Cli, tiny_copy: Path) -> None:
     text = (tiny_copy / "run.toml").read_text(encoding="utf-8")
     line = next(line for line in text.splitlines() if line.startswith("strategy ="))

@@ -220,6 +220,7 @@ def test_splits_among_the_actions_move_nothing_and_a_strange_kind_or_dtype_is_re
 # -------------------------------------------------------------------------------------------------- what costs never do
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(
     st.integers(0, 2**32 - 1),

@@ -352,6 +352,7 @@ def test_what_a_slower_fetch_writes_afterwards_was_not_known_to_the_pass(
     assert any("slumps, 8" in text["title"] for row in go().rows for text in row["news"])
 
 
+@pytest.mark.slow
 def test_a_failed_poll_leaves_decisions_that_come_out_again(
     world: World, go: Callable[..., Pass], words: Model
 ) -> None:

@@ -202,6 +202,7 @@ steps = st.lists(st.tuples(fetches(), kills, st.booleans()), min_size=1, max_siz
 FEW = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
+@pytest.mark.slow
 @settings(FEW)
 @given(steps, instants)
 def test_the_lake_says_what_a_replay_of_the_log_says(steps: Steps, asked: list[tuple[int, int]]) -> None:

@@ -340,6 +340,7 @@ def test_a_part_that_is_not_as_it_was_written_is_named(lake: Lake, harm: Callabl
     assert all_prices(lake)["symbol"].nunique() == 3
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_found_or_changes_nothing(lake: Lake) -> None:
     noise = np.random.default_rng(0).uniform(1, 2, 50)
     append(lake, "prices", make_prices("A", hours("2026-11-01", 50), noise), recorded=LATER, **BARS_HERE)

@@ -87,6 +87,7 @@ def test_a_run_is_made_again_bit_by_bit(original: Made) -> None:
     assert len(pd.read_parquet(original.run / "trades.parquet")) > 5  # there is something to differ
 
 
+@pytest.mark.slow
 def test_neither_the_working_folder_nor_where_the_run_folder_lies_matters(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,6 +131,7 @@ def test_the_page_of_a_judged_run_asks_the_questions(judged: Study, tmp_path: Pa
     assert "Does it last?" in page
 
 
+@pytest.mark.slow
 def test_a_strategy_that_knows_the_next_bar_is_not_real_and_the_page_says_where(
     run_cli: Callable[..., tuple[int, str, str]], tiny_copy: Path, tmp_path: Path
 ) -> None:

@@ -124,6 +124,7 @@ def study():
     return run_request(Request(replace(read_run(SAMPLE), random_entries=0), now=NOW))
 
 
+@pytest.mark.slow
 def test_every_combination_of_search_and_the_run_itself_are_trials(study):
     trials = list_trials(study, now=NOW)
     combinations = int(np.prod([len(values) for values in study.run.search.values()]))
@@ -136,6 +137,7 @@ def test_every_combination_of_search_and_the_run_itself_are_trials(study):
     assert trials.loc[trials["kind"] == "setting", "sharpe"].max() * 252**0.5 == pytest.approx(best)
 
 
+@pytest.mark.slow
 def test_what_changes_no_result_makes_no_new_trial_and_a_threshold_does(study):
     def digests(**changes):
         return set(list_trials(replace(study, run=replace(study.run, **changes)), now=NOW)["trial"])

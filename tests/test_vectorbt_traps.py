@@ -426,6 +426,7 @@ def test_trap_21_a_buffer_of_orders_is_as_large_as_the_whole_grid_or_too_small(v
     assert asked == [(1, False), (36, False)]  # as many as there are fills, and no log
 
 
+@pytest.mark.slow
 def test_trap_22_what_was_computed_once_stays_in_memory(vbt):
     portfolio = bare(vbt.Portfolio.from_orders, CLOSE, 1.0, init_cash=1_000)
     assert bare(portfolio.value) is bare(portfolio.value)  # kept as long as the portfolio

@@ -540,6 +540,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         yield world
 
 
+@pytest.mark.slow
 def test_a_scheduled_job_turns_to_the_new_values_at_their_first_decision(world: World, words: Model) -> None:
     run = world.write_run(**JOB)
     refit = pd.Timestamp("2026-03-05T10:59Z")
