@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import vectorbt  # noqa: F401  (it draws random numbers as it loads, which hypothesis refuses inside a strategy)
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
