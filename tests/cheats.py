@@ -652,6 +652,7 @@ score = features['sent_score'] / (1 + pd.calls % 3)
 """
             )
         ),
+        place=False,  # what was added to pandas is named, and taken away before it can tell an answer from another
     ),
     "the prices of a caller": Cheat(
         CALLERS,
